@@ -1,0 +1,1 @@
+"""From complete sites to predictions and attributions. The only floor that knows torch."""

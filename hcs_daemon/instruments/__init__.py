@@ -1,0 +1,1 @@
+"""How each vendor names its files and what its metadata promises; one module a vendor."""

@@ -1,0 +1,1 @@
+"""From predictions to files: well results, ledger, pictures, plate tables."""

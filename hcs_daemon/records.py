@@ -1,0 +1,345 @@
+"""The frozen records that flow from stage to stage; no behaviour.
+
+    Sighting -> StableFile -> PlaneId -> Plane | Rejection -> Site -> Prediction -> Attribution -> WellResult
+
+Arrays inside records are read-only by agreement: whoever makes one hands it over and forgets it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hcs_daemon.plate import AcquisitionId, PlaneId, SiteId, WellId
+from hcs_daemon.vocabulary import PlateState, Reason, Used, Verdict, WellStatus
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+"""(height, width) or (channels, height, width), raw counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One look at a file."""
+
+    path: Path
+    size_bytes: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class StableFile:
+    """A file the instrument has finished writing.
+
+    size_bytes and mtime_ns are those seen on two looks at least `settle_s` apart.
+    """
+
+    path: Path
+    size_bytes: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """The very bytes a plane came from. `path` is relative to the watched folder, with `/`."""
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneMeasures:
+    """What one pass over a plane's pixels found.
+
+    minimum, maximum: raw counts. observed_bits: the highest bit that occurs, counted from 1.
+    saturated_fraction: share of pixels at the declared depth's full scale.
+    focus: variance of the Laplacian over the variance of the pixels (dimensionless, higher is sharper),
+    on the central crop; after Pech-Pacheco et al., ICPR 2000.
+    """
+
+    minimum: int
+    maximum: int
+    observed_bits: int
+    saturated_fraction: float
+    focus: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneRecord:
+    """An accepted plane without its pixels: enough to read them again and know that they are the same.
+
+    channel: the name from the settings (`DNA`). shape: (height, width). seen_at: UTC wall clock.
+    """
+
+    id: PlaneId
+    channel: str
+    source: SourceFile
+    shape: tuple[int, int]
+    container: str
+    measures: PlaneMeasures
+    seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """An accepted plane. pixels: (height, width), raw counts in the container's own type."""
+
+    record: PlaneRecord
+    pixels: Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A file that must not be analysed, why, and what a person can do about it.
+
+    `path` is relative to the watched folder. `plane` is None where the name said nothing.
+    `withdrawn`: takes an earlier rejection of the same path back.
+    """
+
+    at: datetime
+    path: str
+    reason: Reason
+    detail: str
+    hint: str
+    size_bytes: int
+    mtime_ns: int
+    sha256: str | None = None
+    acquisition: AcquisitionId | None = None
+    plane: PlaneId | None = None
+    channel: str | None = None
+    withdrawn: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """All channels of one field of view, ready for the device.
+
+    planes: in the model's channel order. pixels: (channels, height, width), raw counts, the same order.
+    pixel_size_um: of these pixels.
+    """
+
+    id: SiteId
+    planes: tuple[PlaneRecord, ...]
+    pixels: Pixels
+    pixel_size_um: float
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """SHA-256 of the planes' files, in channel order: what a prediction of this site stands for."""
+        return tuple(plane.source.sha256 for plane in self.planes)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says of one site.
+
+    key: `Site.key` of the pixels it saw. logits: (classes,) float32. embedding: (features,) float32.
+    infer_s: this site's share of the batch's time, in seconds. failure: in words, when the model gave
+    nothing that can be used (not finite); then logits and embedding are as they came.
+    """
+
+    site: SiteId
+    key: tuple[str, ...]
+    logits: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+    infer_s: float
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExplanationChecks:
+    """Whether an explanation holds. Errors are relative to the change in the logit contrast explained.
+
+    completeness_error: |sum of attributions - change| / |change| (Sundararajan et al. 2017).
+    efficiency_error: the same of the Shapley values. deletion_auc, random_deletion_auc: mean probability of
+    the target while the most (or randomly chosen) attributed blocks are replaced by the reference.
+    """
+
+    completeness_error: float
+    efficiency_error: float
+    deletion_auc: float
+    random_deletion_auc: float
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """Why the model said what it said of one site.
+
+    target: the class explained; against: the class it is contrasted with; what is explained is
+    logit(target) - logit(against), from `reference_contrast` (the control) to `contrast` (the site).
+    reference: in words, what an absent channel was replaced by. channel_shapley: exact Shapley value by
+    channel, in logits. heat: (channels, height, width) float32, integrated gradients in logits a pixel, at the
+    model's pixel size, in the site's own frame. reference_pixels: (channels, height, width) raw counts, one
+    control picture at the model's pixel size, for display.
+    """
+
+    site: SiteId
+    key: tuple[str, ...]
+    method: str
+    target: str
+    against: str
+    reference: str
+    contrast: float
+    reference_contrast: float
+    channel_shapley: Mapping[str, float]
+    checks: ExplanationChecks
+    heat: NDArray[np.float32]
+    reference_pixels: Pixels
+    reference_name: str
+    explain_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What the rest of the house may know about the model in use."""
+
+    name: str
+    version: str
+    sha256: str
+    device: str
+    channels: tuple[str, ...]
+    classes: tuple[str, ...]
+    control_class: str
+    tile_px: int
+    pixel_size_um: float
+    bit_depth: int
+    container: str
+    demonstration: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InputUse:
+    """An accepted plane and what became of it."""
+
+    plane: PlaneRecord
+    used: Used
+
+
+@dataclass(frozen=True, slots=True)
+class WellClosed:
+    """Intake's word on a well: these planes are all there is for now.
+
+    expected_sites: how many the well should have. ready: site number -> `Site.key` of every site with all
+    channels. missing: site numbers without all their planes, that may still come; rejected: site numbers
+    whose last hope was a rejected plane. pending: True if a missing plane may still come.
+    last_plane_s: monotonic seconds at which the last plane was complete.
+    """
+
+    well: WellId
+    expected_sites: int
+    ready: Mapping[int, tuple[str, ...]]
+    missing: tuple[int, ...]
+    rejected: tuple[int, ...]
+    pending: bool
+    inputs: tuple[InputUse, ...]
+    first_plane_at: datetime
+    last_plane_at: datetime
+    last_plane_s: float
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelDepth:
+    """What a channel's planes so far say about its declared bit depth."""
+
+    declared: int
+    verdict: Verdict
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlateNews:
+    """Intake's word on a plate, sent when it opens, now and then, and when it finishes.
+
+    root: the watched folder that inputs are relative to. shape: (height, width) of its planes or None.
+    counts: planes accepted, rejected, duplicate, ignored so far; wells seen.
+    """
+
+    acquisition: AcquisitionId
+    state: PlateState
+    root: Path
+    folder: str
+    instrument: str
+    shape: tuple[int, int] | None
+    pixel_size_um: float | None
+    sites_per_well: int | None
+    expectations_from: str
+    bit_depth: Mapping[str, ChannelDepth]
+    counts: Mapping[str, int]
+    instrument_plate_id: str | None = None
+    instrument_measurement_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SiteWanted:
+    """Publish asks intake for a site's pixels once more: to be explained (target given), or only drawn."""
+
+    site: SiteId
+    key: tuple[str, ...]
+    explain_target: str | None = None
+    explain_against: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SiteReturned:
+    """The answer to `SiteWanted`.
+
+    site is None when its files are gone or changed. attribution is None when none was asked for or it was not
+    possible; then `problem` says why.
+    """
+
+    wanted: SiteWanted
+    site: Site | None
+    attribution: Attribution | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainTask:
+    """A loaded site on its way to be explained."""
+
+    wanted: SiteWanted
+    site: Site
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredWell:
+    """A well as an earlier run published it. predicted: site number -> `Site.key` of what was analysed."""
+
+    well: WellId
+    revision: int
+    status: WellStatus
+    inputs: tuple[InputUse, ...]
+    predicted: Mapping[int, tuple[str, ...]]
+    first_plane_at: datetime
+    last_plane_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredPlate:
+    """What the results folder says of a plate. rejections: the newest line a path, not withdrawn.
+
+    outdated: it was made with another model or other expectations. One that is still acquiring is then done
+    again as a whole; a finished one is left, unless a new plane comes.
+    """
+
+    acquisition: AcquisitionId
+    state: PlateState
+    shape: tuple[int, int] | None
+    outdated: bool
+    wells: tuple[RestoredWell, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """Everything the results folder says. rejections: of files that belong to no plate."""
+
+    plates: tuple[RestoredPlate, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
+    first_start: bool = True

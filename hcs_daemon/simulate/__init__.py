@@ -1,0 +1,1 @@
+"""The simulated instrument, and the replay of recorded plates."""

@@ -1,0 +1,1 @@
+"""From labelled wells to a model package."""
