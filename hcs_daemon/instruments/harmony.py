@@ -1,0 +1,119 @@
+"""Opera Phenix and Operetta, as the Harmony software writes them.
+
+`<measurement>/Images/r03c03f03p01-ch5sk1fk1fl1.tiff`: row, column, site, z, channel, time point, exposure, FLIM.
+`Index.idx.xml` (or `Index.xml`, `Index.ref.xml`) may come first, last, grow, be empty, or never come.
+"""
+
+import re
+from pathlib import Path, PurePosixPath
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import iterparse
+
+from hcs_daemon.instruments.naming import (
+    FileKind,
+    Manifest,
+    PlaneAddress,
+    Reading,
+    acquisition_from,
+    is_no_data,
+)
+from hcs_daemon.plate import AcquisitionId, WellPosition
+
+_PLANE = re.compile(
+    r"r(\d{2})c(\d{2})f(\d{2,6})p(\d{2,6})-ch(\d{1,6})sk(\d{1,6})fk(\d{1,6})fl(\d{1,6})\.tiff?", re.IGNORECASE
+)
+_INDEX = re.compile(r"index(\.idx|\.ref)?\.xml", re.IGNORECASE)
+_OTHER_METADATA_SUFFIXES = {".xml", ".txt", ".csv", ".json"}
+GRAMMAR = "r01c01f01p01-ch1sk1fk1fl1.tiff"
+
+
+class Harmony:
+    """Names and index of Opera Phenix and Operetta."""
+
+    name = "harmony"
+
+    def read_name(self, root_name: str, path: PurePosixPath) -> Reading:
+        """What the file at `path` is, by its name alone."""
+        if is_no_data(path):
+            return Reading(FileKind.NO_DATA)
+        match = _PLANE.fullmatch(path.name)
+        if match is None:
+            return self._other(path)
+        row, column, site, z, time = (int(match[group]) for group in (1, 2, 3, 4, 6))
+        try:
+            position = WellPosition(row, column)
+        except ValueError as error:
+            return Reading(FileKind.UNKNOWN, problem=str(error))
+        if min(site, z, time) < 1:
+            return Reading(FileKind.UNKNOWN, problem="site, z and time point count from 1 in a Harmony name")
+        acquisition = self.acquisition_of(root_name, path)
+        return Reading(
+            FileKind.PLANE, PlaneAddress(acquisition, position, site, channel=str(int(match[5])), z=z, time=time)
+        )
+
+    def acquisition_of(self, root_name: str, path: PurePosixPath) -> AcquisitionId:
+        """The acquisition by the measurement folder's name."""
+        return acquisition_from(root_name, self.measurement_folder(path))
+
+    def measurement_folder(self, path: PurePosixPath) -> PurePosixPath:
+        """The folder that holds `Images`, else the one that holds the file."""
+        return path.parent.parent if path.parent.name.lower() == "images" else path.parent
+
+    def read_metadata(self, path: Path) -> Manifest | None:
+        """Pixel size and the images expected, from an index file; what is broken promises nothing."""
+        return read_index(path) if _INDEX.fullmatch(path.name) else None
+
+    def _other(self, path: PurePosixPath) -> Reading:
+        if _INDEX.fullmatch(path.name):
+            return Reading(FileKind.METADATA)
+        if path.suffix.lower() in _OTHER_METADATA_SUFFIXES:
+            return Reading(FileKind.NO_DATA)
+        return Reading(FileKind.UNKNOWN, problem=f"a Harmony plane is called like {GRAMMAR}")
+
+
+def read_index(path: Path) -> Manifest | None:
+    """Read an index of any schema version without holding it in memory; None when it says nothing or is broken.
+
+    ImageResolutionX is in metres. Raises OSError when the file cannot be read.
+    """
+    sites: dict[WellPosition, set[int]] = {}
+    found: dict[str, str] = {}
+    try:
+        with path.open("rb") as stream:
+            for _, element in iterparse(stream, events=("end",)):
+                tag = _local(element)
+                if tag == "Image" and element.find("{*}FieldID") is not None:
+                    _note_image(element, sites)
+                    element.clear()
+                elif tag in {"ImageResolutionX", "PlateID", "MeasurementID"} and element.text:
+                    found.setdefault(tag, element.text.strip())
+    except (ParseError, DefusedXmlException):
+        return None
+    return Manifest(
+        pixel_size_um=_micrometres(found.get("ImageResolutionX")),
+        sites={position: frozenset(numbers) for position, numbers in sites.items()},
+        plate_id=found.get("PlateID"),
+        measurement_id=found.get("MeasurementID"),
+    )
+
+
+def _note_image(image: Element, sites: dict[WellPosition, set[int]]) -> None:
+    try:
+        row, column, site = (int(image.findtext(f"{{*}}{tag}") or "") for tag in ("Row", "Col", "FieldID"))
+        sites.setdefault(WellPosition(row, column), set()).add(site)
+    except ValueError:
+        return  # an entry without an address promises nothing
+
+
+def _micrometres(metres: str | None) -> float | None:
+    try:
+        size = float(metres) * 1e6 if metres else 0.0
+    except ValueError:
+        return None
+    return round(size, 6) if 0 < size < 100 else None
+
+
+def _local(element: Element) -> str:
+    return str(element.tag).rpartition("}")[2]

@@ -1,0 +1,155 @@
+"""One file from disk to a measured plane: read once, hashed, decoded from memory. Runs in the reader pool."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hcs_daemon.intake.validation import Expected, Refusal, examine
+from hcs_daemon.records import Pixels, PlaneMeasures, PlaneRecord, Sighting, StableFile
+from hcs_daemon.tiff import MAX_PLANE_BYTES, TiffProblem, decode_plane
+from hcs_daemon.vocabulary import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A good plane. pixels: (height, width), raw counts."""
+
+    sha256: str
+    pixels: Pixels
+    measures: PlaneMeasures
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A file that must not be analysed. sha256 is None where it was not read."""
+
+    refusal: Refusal
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The file is not what it was when it settled."""
+
+    sighting: Sighting
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """The file is there and cannot be opened now: on Windows, because it is still being written."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The file is not there any more."""
+
+
+Outcome = Decoded | Refused | Changed | NotYet | Gone
+
+
+def look(path: Path) -> Sighting:
+    """One look at a file. Raises OSError."""
+    status = path.stat()
+    return Sighting(path, status.st_size, status.st_mtime_ns)
+
+
+def read_plane(file: StableFile, expected: Expected) -> Outcome:
+    """Read, hash, decode and measure one file; every way it can go wrong is an answer."""
+    data = _bytes_of(file)
+    if not isinstance(data, bytes):
+        return data
+    sha256 = hashlib.sha256(data).hexdigest()
+    try:
+        decoded = decode_plane(data)
+    except TiffProblem as problem:
+        return Refused(Refusal(problem.reason, problem.detail, problem.hint, may_grow=problem.may_grow), sha256)
+    measures = examine(decoded.pixels, expected)
+    if isinstance(measures, Refusal):
+        return Refused(measures, sha256)
+    return Decoded(sha256, decoded.pixels, measures)
+
+
+def confirm(file: StableFile) -> Outcome | None:
+    """Whether a file that will not be read is still there as it was; None when it is."""
+    try:
+        now = look(file.path)
+    except FileNotFoundError:
+        return Gone()
+    except OSError as error:
+        return NotYet(f"{type(error).__name__}: {error.strerror}")
+    if (now.size_bytes, now.mtime_ns) != (file.size_bytes, file.mtime_ns):
+        return Changed(now)
+    return None
+
+
+def reread(root: Path, record: PlaneRecord) -> Pixels | str:
+    """The pixels of an accepted plane once more, or in words why they are not the same any more."""
+    path = root / record.source.path
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return f"{record.source.path} cannot be read again: {error.strerror}"
+    if hashlib.sha256(data).hexdigest() != record.source.sha256:
+        return f"{record.source.path} has changed since it was checked"
+    try:
+        return decode_plane(data).pixels
+    except TiffProblem as problem:
+        return f"{record.source.path}: {problem.detail}"
+
+
+def reread_site(root: Path, records: tuple[PlaneRecord, ...], held: dict[int, Pixels]) -> Pixels | str:
+    """A site's pixels, (channels, height, width): those held in memory by position, the rest from disk."""
+    planes: list[Pixels] = []
+    for position, record in enumerate(records):
+        pixels = held.get(position)
+        found = reread(root, record) if pixels is None else pixels
+        if isinstance(found, str):
+            return found
+        planes.append(found)
+    return stack(planes)
+
+
+def stack(planes: Sequence[Pixels]) -> Pixels:
+    """(channels, height, width) of planes of one shape and type."""
+    return np.stack(planes)  # type: ignore[return-value]  # numpy widens the type to generic
+
+
+def _bytes_of(file: StableFile) -> bytes | Outcome:
+    """The whole file, if it is still what settled, before and after reading."""
+    if not file.path.is_file():
+        return _not_a_file(file)
+    if file.size_bytes > 2 * MAX_PLANE_BYTES:
+        return Refused(
+            Refusal(
+                Reason.TOO_LARGE, f"{file.size_bytes} bytes", "no single plane is that large; export one plane a file"
+            )
+        )
+    before = confirm(file)
+    if before is not None:
+        return before
+    try:
+        data = file.path.read_bytes()
+    except FileNotFoundError:
+        return Gone()
+    except OSError as error:
+        return NotYet(f"{type(error).__name__}: {error.strerror}")
+    return confirm(file) or data
+
+
+def _not_a_file(file: StableFile) -> Outcome:
+    try:
+        file.path.lstat()
+    except OSError:
+        return Gone()
+    return Refused(
+        Refusal(
+            Reason.NOT_AN_IMAGE,
+            "is no regular file",
+            "a folder, a link to nowhere or a device has an image's name; remove it",
+        )
+    )
