@@ -1,5 +1,7 @@
 """When a file is complete: unchanged for `settle_s` by the monotonic clock, whatever its own time says."""
 
+import heapq
+import itertools
 from pathlib import Path
 
 from hcs_daemon.records import Sighting, StableFile
@@ -13,18 +15,19 @@ class Settling:
 
     def __init__(self, settle_s: float) -> None:
         self._settle_s = settle_s
-        self._waiting: dict[Path, tuple[Sighting, float]] = {}
+        self._waiting: dict[Path, Sighting] = {}
+        self._due: list[tuple[float, int, Sighting]] = []
+        self._looks = itertools.count()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def see(self, sighting: Sighting, now: float, extra_s: float = 0.0) -> None:
         """Note one look at a file; a changed size or time starts its wait again. extra_s: seconds to wait longer."""
-        known = self._waiting.get(sighting.path)
-        if known is None or known[0] != sighting:
-            # re-inserted at the end, so that the order of the dict is the order of becoming ready
-            self._waiting.pop(sighting.path, None)
-            self._waiting[sighting.path] = (sighting, now + extra_s)
+        if self._waiting.get(sighting.path) == sighting:
+            return
+        self._waiting[sighting.path] = sighting
+        heapq.heappush(self._due, (now + self._settle_s + extra_s, next(self._looks), sighting))
 
     def forget(self, path: Path) -> None:
         """The file is gone or of no interest."""
@@ -32,6 +35,10 @@ class Settling:
 
     def ready(self, now: float) -> list[StableFile]:
         """Files unchanged for `settle_s`, oldest first. Each is returned once."""
-        due = [path for path, (_, since) in self._waiting.items() if now - since >= self._settle_s]
-        seen = [self._waiting.pop(path)[0] for path in due]
-        return [StableFile(sighting.path, sighting.size_bytes, sighting.mtime_ns) for sighting in seen]
+        stable = []
+        while self._due and self._due[0][0] <= now:
+            _, _, sighting = heapq.heappop(self._due)
+            if self._waiting.get(sighting.path) is sighting:  # else it changed meanwhile and waits anew
+                del self._waiting[sighting.path]
+                stable.append(StableFile(sighting.path, sighting.size_bytes, sighting.mtime_ns))
+        return stable
