@@ -1,0 +1,228 @@
+"""The simulated instrument: a plate of made-up cells, written as an Opera Phenix writes.
+
+`DIR/<plate>__2024-01-01T00_00_00-Measurement 1/Images/r02c03f01p01-ch1sk1fk1fl1.tiff`, LZW, well after well along the
+rows, forth and back; `Index.xml` comes last.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hcs_daemon.errors import SettingsError
+from hcs_daemon.plate import PLATE_SHAPES, WellPosition
+from hcs_daemon.simulate.compounds import CHANNELS
+from hcs_daemon.simulate.harmony_files import MEASUREMENT, Measurement, PlaneInfo, index_xml, statistics_json, tag_xml
+from hcs_daemon.simulate.layout import WellPlan, plan_plate, write_layout, write_truth
+from hcs_daemon.simulate.pace import FileToWrite, check_speed, write_files
+from hcs_daemon.simulate.seeds import generator
+from hcs_daemon.simulate.site import CAMERA_PX, PIXEL_SIZE_UM, render_site
+from hcs_daemon.tiff import encode_plane
+
+_IN_FLIGHT = 8  # sites made ahead of the writing, when an executor makes them
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedPlate:
+    """What was written.
+
+    folder: the measurement folder. plans: what is in each well written, in row order. planes: how many. masks: the
+    folder of the masks, None when no truth was asked for.
+    """
+
+    folder: Path
+    plate: str
+    plans: tuple[WellPlan, ...]
+    planes: int
+    masks: Path | None
+
+    @property
+    def wells(self) -> tuple[WellPosition, ...]:
+        """The wells written, in row order."""
+        return tuple(plan.position for plan in self.plans)
+
+
+@dataclass(frozen=True, slots=True)
+class _MadeSite:
+    """files: the bytes of a site's planes, channel by channel. mask: as in `SimulatedSite`."""
+
+    files: tuple[bytes, ...]
+    mask: NDArray[np.uint8]
+
+
+def simulate_plate(
+    directory: Path,
+    *,
+    sleep: Callable[[float], None],
+    plate: str = "SIM0001",
+    wells: int = 96,
+    sites: int = 1,
+    size_px: int = 540,
+    seed: int = 0,
+    speed: float = 0.0,
+    layout: Path | None = None,
+    truth: Path | None = None,
+    positions: Sequence[WellPosition] | None = None,
+    plans: Sequence[WellPlan] | None = None,
+    executor: Executor | None = None,
+) -> SimulatedPlate:
+    """Write one plate. The same seed and arguments give the same bytes, whatever the executor.
+
+    Args:
+        directory: the folder that a daemon would watch; made, with its parents, when it is not there.
+        sleep: waits so many seconds; called only at a speed above 0.
+        plate: the plate's name; other names hold other cells in other positions.
+        wells: of the plate: 6, 24, 96, 384 or 1536.
+        sites: fields of view a well.
+        size_px: edge of a picture in pixels of 1.196 µm, at most the camera's 1080.
+        seed: varies cells, noise and positions; the compounds and what they do stay the same.
+        speed: 0 writes as fast as possible; otherwise times the nominal pace of 5 planes a second, files growing slowly.
+        layout: CSV to write (`well, compound, concentration_um, role`), outside `directory`.
+        truth: CSV to write (the layout and `effect_strength, affected_channels, class`), outside `directory`. Beside it
+            a folder `<stem>_masks` with `<well>_s<site>.png`: 8-bit pictures in which bit i is set where an effect was
+            planted in channel i (0 DNA, 1 ER, 2 RNA, 3 AGP, 4 Mito), 0 where nothing was.
+        positions: only these wells of the plan; the tables hold these alone.
+        plans: what is in each well, in place of the plate's own plan (for training).
+        executor: makes sites side by side; None makes one after the other.
+
+    Raises:
+        SettingsError: an argument is refused, or a file would be overwritten.
+        FolderError: a folder cannot be written.
+    """
+    _check(plate, wells, sites, size_px, seed)
+    check_speed(speed)
+    chosen = _choose(plans if plans is not None else plan_plate(wells, seed, plate), positions, wells)
+    folder = directory / f"{plate}__{MEASUREMENT}"
+    masks = truth.with_name(f"{truth.stem}_masks") if truth is not None else None
+    _check_paths(directory, folder, layout, truth, masks)
+    if layout is not None:
+        write_layout(layout, chosen)
+    if truth is not None:
+        write_truth(truth, chosen)
+    if masks is not None:
+        masks.mkdir(parents=True)
+    images = folder / "Images"
+    images.mkdir(parents=True)
+    measurement = Measurement(plate, wells, sites, size_px, PIXEL_SIZE_UM, _identity(seed, plate))
+    planes = list(_planes(chosen, sites))
+    files = _files(chosen, planes, measurement, seed, images, masks, executor)
+    written = write_files(files, speed=speed, sleep=sleep)
+    index = FileToWrite(images / "Index.xml", lambda: index_xml(measurement, planes))
+    write_files([index], speed=speed, sleep=sleep)
+    return SimulatedPlate(folder, plate, tuple(chosen), written, masks)
+
+
+def _check(plate: str, wells: int, sites: int, size_px: int, seed: int) -> None:
+    if wells not in PLATE_SHAPES:
+        raise SettingsError(f"no plate has {wells} wells", f"choose one of {', '.join(map(str, PLATE_SHAPES))}")
+    if not 1 <= sites <= 99:
+        raise SettingsError(f"{sites} sites a well cannot be imaged", "choose 1 to 99")
+    if not 32 <= size_px <= CAMERA_PX:
+        raise SettingsError(f"a picture of {size_px} pixels cannot be taken", f"choose 32 to {CAMERA_PX}, the camera's")
+    if seed < 0:
+        raise SettingsError(f"seed {seed} is negative", "choose 0 or any larger whole number")
+    if not plate.strip() or "__" in plate or plate.startswith(".") or set(plate) & set('/\\:*?"<>|\0\n'):
+        raise SettingsError(
+            f"{plate!r} cannot be a plate's name",
+            "use letters, digits, spaces, - and _ ; two _ in a row separate the plate from its measurement",
+        )
+
+
+def _choose(plans: Sequence[WellPlan], positions: Sequence[WellPosition] | None, wells: int) -> list[WellPlan]:
+    rows, columns = PLATE_SHAPES[wells]
+    by_position = {plan.position: plan for plan in plans}
+    wanted = sorted(set(by_position if positions is None else positions))
+    for position in wanted:
+        if position.row > rows or position.column > columns or position not in by_position:
+            raise SettingsError(f"{position.name} is not on the plan of this plate", f"the plate has {wells} wells")
+    if not wanted:
+        raise SettingsError("no well is chosen", "name at least one")
+    return [by_position[position] for position in wanted]
+
+
+def _check_paths(directory: Path, folder: Path, layout: Path | None, truth: Path | None, masks: Path | None) -> None:
+    if folder.exists():
+        raise SettingsError(
+            f"{folder} is there already", "give the plate another name, or remove the folder; nothing was overwritten"
+        )
+    for path in (layout, truth):
+        if path is not None and path.resolve().is_relative_to(directory.resolve()):
+            raise SettingsError(f"{path} lies in the watched folder {directory}", "name a file outside of it")
+    for path in (layout, truth, masks):
+        if path is not None and path.exists():
+            raise SettingsError(f"{path} is there already", "name another file, or remove it; nothing was overwritten")
+
+
+def _identity(seed: int, plate: str) -> UUID:
+    """The measurement's own id, always the same for the same plate."""
+    return UUID(bytes=generator(seed, plate, "measurement").bytes(16), version=4)
+
+
+def _planes(plans: Sequence[WellPlan], sites: int) -> Iterator[PlaneInfo]:
+    """Every plane in the order of writing."""
+    number = 0
+    for plan in _along_the_rows(plans):
+        for site in range(1, sites + 1):
+            for index, channel in enumerate(CHANNELS):
+                yield PlaneInfo(plan.position, site, index + 1, channel, number)
+                number += 1
+
+
+def _along_the_rows(plans: Sequence[WellPlan]) -> list[WellPlan]:
+    """Odd rows from the left, even rows from the right: the stage takes the shortest way."""
+    return sorted(
+        plans,
+        key=lambda plan: (plan.position.row, plan.position.column if plan.position.row % 2 else -plan.position.column),
+    )
+
+
+def _files(
+    plans: Sequence[WellPlan],
+    planes: Sequence[PlaneInfo],
+    measurement: Measurement,
+    seed: int,
+    images: Path,
+    masks: Path | None,
+    executor: Executor | None,
+) -> Iterator[FileToWrite]:
+    """The planes' files in order, made as they are asked for; masks are written on the way."""
+    by_position = {plan.position: plan for plan in plans}
+    count = len(CHANNELS)
+    groups = [planes[start : start + count] for start in range(0, len(planes), count)]
+    jobs = [(by_position[group[0].position], tuple(group), measurement, seed) for group in groups]
+    for group, made in zip(groups, _in_order(executor, jobs), strict=True):
+        if masks is not None:
+            Image.fromarray(made.mask).save(masks / f"{group[0].position.name}_s{group[0].site}.png")
+        for plane, data in zip(group, made.files, strict=True):
+            yield FileToWrite(images / plane.file_name, lambda data=data: data)  # type: ignore[misc]
+
+
+def _in_order(executor: Executor | None, jobs: Sequence[tuple[Any, ...]]) -> Iterator[_MadeSite]:
+    """The results in the jobs' order; an executor works only a little ahead, so that few wait in memory."""
+    if executor is None:
+        yield from (_make_site(*job) for job in jobs)
+        return
+    waiting: deque[Future[_MadeSite]] = deque()
+    for job in jobs:
+        waiting.append(executor.submit(_make_site, *job))
+        if len(waiting) >= _IN_FLIGHT:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _make_site(plan: WellPlan, planes: Sequence[PlaneInfo], measurement: Measurement, seed: int) -> _MadeSite:
+    """Render and encode one site; may run in another process."""
+    made = render_site(plan, planes[0].site, plate=measurement.plate, seed=seed, size_px=measurement.size_px)
+    files = tuple(
+        encode_plane(pixels, harmony_xml=tag_xml(plane, measurement), statistics_json=statistics_json(pixels))
+        for pixels, plane in zip(made.pixels, planes, strict=True)
+    )
+    return _MadeSite(files, made.mask)
