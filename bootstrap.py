@@ -7,7 +7,6 @@ Makefile's targets call it. Everything is installed into `.venv` beside this fil
 import argparse
 import hashlib
 import importlib.util
-import json
 import os
 import shutil
 import subprocess
@@ -17,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
-STAMP = "hcs-daemon.stamp.json"
+STAMP = "hcs-daemon.stamp"
 OLDEST = (3, 11)
 CHECKS = (
     ("ruff", "format", "--check", "."),
@@ -61,10 +60,10 @@ def check_python(version: tuple[int, ...]) -> None:
 def is_current(venv: Path, wanted: str, *, test: bool) -> bool:
     """Whether `venv` holds the installation `wanted`; one with the test tools serves for both."""
     try:
-        stamp = json.loads((venv / STAMP).read_text("utf-8"))
+        stamp = (venv / STAMP).read_text("utf-8").split()
     except (OSError, ValueError):
         return False
-    return bool(stamp.get("installed") == wanted and (stamp.get("test") or not test))
+    return stamp in ([wanted, "test"], [wanted, "test" if test else "plain"])
 
 
 def install(*, test: bool) -> None:
@@ -80,7 +79,7 @@ def install(*, test: bool) -> None:
     pip: list[str | Path] = [program(VENV, "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     if _run([*pip, "-c", "constraints.txt", "-e", what]) != 0:
         raise SetupError("pip could not install the project", "its last lines above say why; docs/install.md may help")
-    (VENV / STAMP).write_text(json.dumps({"installed": wanted, "test": test}), "utf-8")
+    (VENV / STAMP).write_text(f"{wanted} {'test' if test else 'plain'}\n", "utf-8")
 
 
 def only_install() -> int:

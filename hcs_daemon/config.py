@@ -5,6 +5,7 @@ What an experiment decides (folders, bit depth, channels, model) has no default.
 """
 
 import difflib
+import json
 import os
 import re
 import tomllib
@@ -22,13 +23,23 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from hcs_daemon.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "HCS_DAEMON__"
-_NUMBERED = re.compile(r"[a-z]*0*(\d+)")
+_NUMBERED = re.compile(r"[a-z]*0*([0-9]+)")
+_SHORT_NAMES = {"demo", "features"}
+"""Packages that are asked for by name, not by path."""
 _CHANNEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]{0,39}")
+
+
+class _RefusedError(ValueError):
+    """A value is refused, and `hint` says what to do about it."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 def canonical_channel(channel_id: str) -> str:
@@ -40,15 +51,40 @@ def canonical_channel(channel_id: str) -> str:
 
 def _folder(path: Path) -> Path:
     if not str(path).strip() or path == Path():
-        raise ValueError("must name a folder")
-    return path.expanduser().absolute()
+        raise ValueError("should name a folder")
+    return Path(_from_home(path)).absolute()
+
+
+def _device(device: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", device):
+        raise ValueError("should be auto, cpu, cuda or cuda:N")
+    return device
+
+
+def _number_as_text(value: object) -> object:
+    """A channel id such as 5, written without quotes."""
+    return str(value) if type(value) is int else value
+
+
+def _text_as_number(value: object) -> object:
+    """A whole number as the environment gives it."""
+    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
 
 
 Folder = Annotated[Path, AfterValidator(_folder)]
+ChannelId = Annotated[str, BeforeValidator(_number_as_text)]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _not_a_truth_value(cls, value: object) -> object:
+        """No setting is a yes or no, and `true` would otherwise pass for the number 1."""
+        if isinstance(value, bool):
+            raise ValueError("is true or false, and no setting is")  # noqa: TRY004 (the library wants ValueError)
+        return value
 
 
 class Watch(_Section):
@@ -77,9 +113,15 @@ class Watch(_Section):
     @model_validator(mode="after")
     def _pattern_fits(self) -> Self:
         if self.instrument == "pattern" and not self.pattern:
-            raise ValueError('watch.pattern is needed with instrument = "pattern"')
+            raise _RefusedError(
+                'watch.pattern is empty, and watch.instrument = "pattern" needs it',
+                "give a regular expression for the file names; docs/settings.md has an example",
+            )
         if self.pattern and self.instrument != "pattern":
-            raise ValueError('watch.pattern is only read with instrument = "pattern"')
+            raise _RefusedError(
+                f'watch.pattern is set, and only read with watch.instrument = "pattern", not {self.instrument!r}',
+                'set watch.instrument = "pattern", or leave watch.pattern out',
+            )
         return self
 
     @field_validator("pattern")
@@ -102,20 +144,20 @@ class Watch(_Section):
 class Expect(_Section):
     """What is acceptable on arrival. Wrong data is rejected, never rescaled."""
 
-    bit_depth: Literal[8, 10, 12, 14, 16] = Field(description="bits that carry information: 8, 10, 12, 14 or 16")
+    bit_depth: Annotated[Literal[8, 10, 12, 14, 16], BeforeValidator(_text_as_number)] = Field(
+        description="bits that carry information: 8, 10, 12, 14 or 16"
+    )
     container: Literal["auto", "uint8", "uint16"] = Field(
         "auto", description="the file's pixel type; auto: the smallest that holds bit_depth"
     )
-    channels: dict[str, Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]] = (
-        Field(
-            min_length=1,
-            max_length=16,
-            description='a table such as { DNA = "1", ER = "2" }: name = the instrument\'s channel id or name',
-        )
+    channels: dict[str, ChannelId] = Field(
+        min_length=1,
+        max_length=16,
+        description='a table such as { DNA = "1", ER = "2" }: name = the instrument\'s channel id or name',
     )
-    ignore_channels: list[
-        Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
-    ] = Field(default_factory=list, description="channel ids that are acquired and not analysed")
+    ignore_channels: list[ChannelId] = Field(
+        default_factory=list, description='a list such as ["1"]: channel ids that are acquired and not analysed'
+    )
     pixel_size_um: float = Field(
         0.0, ge=0.0, le=100.0, description="micrometres a pixel; 0: from the instrument's metadata"
     )
@@ -139,32 +181,58 @@ class Expect(_Section):
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         if self.container == "uint8" and self.bit_depth > 8:
-            raise ValueError(f"expect.container uint8 cannot hold expect.bit_depth {self.bit_depth}")
+            raise _RefusedError(
+                f'expect.container = "uint8" cannot hold expect.bit_depth = {self.bit_depth}',
+                'set expect.container = "auto"; it then follows from the bit depth',
+            )
         for name, channel_id in self.channels.items():
-            if not _CHANNEL_NAME.fullmatch(name):
-                raise ValueError(f"expect.channels: {name!r} is no channel name (letters, digits, _ + . -, at most 40)")
-            if not channel_id.strip():
-                raise ValueError(f"expect.channels.{name} names no channel id")
-        owner: dict[str, str] = {}
-        for name, channel_id in self.channels.items():
-            other = owner.setdefault(canonical_channel(channel_id), name)
-            if other != name:
-                raise ValueError(
-                    f"expect.channels: {other} and {name} both name the instrument's channel {channel_id!r}"
-                )
+            _check_channel(name, channel_id)
+        owner = _owners(self.channels)
         for channel_id in self.ignore_channels:
+            if not channel_id.strip():
+                raise _RefusedError("expect.ignore_channels holds an empty channel id", "take it out")
             if canonical_channel(channel_id) in owner:
-                raise ValueError(
-                    f"expect.ignore_channels: {channel_id!r} is also {owner[canonical_channel(channel_id)]} in channels"
+                raise _RefusedError(
+                    f"expect.ignore_channels holds {channel_id!r}, which expect.channels calls "
+                    f"{owner[canonical_channel(channel_id)]}",
+                    "a channel is analysed or ignored, not both; " + _SAME_CHANNEL,
                 )
         return self
+
+
+_SAME_CHANNEL = "leading letters and zeros do not count: 1, w1 and C01 are the same channel"
+
+
+def _check_channel(name: str, channel_id: str) -> None:
+    if not _CHANNEL_NAME.fullmatch(name):
+        raise _RefusedError(
+            f"expect.channels: {name!r} is no channel name",
+            "use letters, digits and _ + . - (at most 40, a letter or digit first)",
+        )
+    if not channel_id.strip():
+        raise _RefusedError(
+            f"expect.channels.{name} is empty", "give the instrument's channel id or name, as it stands in file names"
+        )
+
+
+def _owners(channels: Mapping[str, str]) -> dict[str, str]:
+    """Canonical channel id -> channel name. Raises where two names claim one channel."""
+    owner: dict[str, str] = {}
+    for name, channel_id in channels.items():
+        other = owner.setdefault(canonical_channel(channel_id), name)
+        if other != name:
+            raise _RefusedError(
+                f"expect.channels: {other} = {channels[other]!r} and {name} = {channel_id!r} are the same channel",
+                "give each its own; " + _SAME_CHANNEL,
+            )
+    return owner
 
 
 class Model(_Section):
     """Which network, on what."""
 
     package: str = Field(min_length=1, description='a path to a model package, or "demo"')
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    device: Annotated[str, AfterValidator(_device)] = Field("auto", description="where the model runs")
     batch_sites: int = Field(16, ge=1, le=4096, description="sites a batch at most")
     max_wait_s: float = Field(1.0, ge=0.0, le=3600, description="seconds that a site waits for its batch to fill")
     hit_probability: float = Field(
@@ -176,7 +244,7 @@ class Explain(_Section):
     """Which sites are explained, and how."""
 
     policy: Literal["none", "per_well", "hits", "all"] = Field(
-        "per_well", description="per_well: the site nearest the well's mean logits"
+        "per_well", description="which sites are explained; per_well: the one nearest the well's mean logits"
     )
     method: Literal["auto", "integrated_gradients"] = Field("auto", description="how attributions are made")
 
@@ -207,7 +275,7 @@ class Log(_Section):
 
 
 class Settings(BaseSettings):
-    """All settings, checked one by one and against each other."""
+    """All settings, checked one by one and against each other. `load_settings` makes them."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
@@ -226,12 +294,12 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],  # noqa: ARG003 (the library's signature)
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment over file; nothing else is read."""
-        return env_settings, init_settings
+        """What is handed in and nothing else: `load_settings` lays file, environment and overrides together."""
+        return (init_settings,)
 
     @model_validator(mode="after")
     def _folders_apart(self) -> Self:
@@ -240,123 +308,225 @@ class Settings(BaseSettings):
 
 
 def check_apart(watched: Path, results: Path) -> None:
-    """Raise ValueError when one folder lies inside the other, links followed."""
-    watched_real, results_real = watched.resolve(), results.resolve()
+    """Raise ValueError when one folder lies inside the other or cannot be followed, links resolved."""
+    watched_real, results_real = _real("watch.directory", watched), _real("results.directory", results)
+    if results_real == watched_real:
+        raise _RefusedError(
+            f"results.directory and watch.directory are one folder, {watched}", "give results a folder of their own"
+        )
     if results_real.is_relative_to(watched_real):
-        raise ValueError(
-            f"results.directory {results} lies inside the watched folder {watched}: results would be watched as images"
+        raise _RefusedError(
+            f"results.directory {results} lies inside watch.directory {watched}",
+            "give results a folder of their own: here they would be taken for images",
         )
     if watched_real.is_relative_to(results_real):
-        raise ValueError(f"watch.directory {watched} lies inside results.directory {results}: give results their own")
+        raise _RefusedError(
+            f"watch.directory {watched} lies inside results.directory {results}",
+            "give results a folder of their own, beside the images' and not above it",
+        )
 
 
 def load_settings(path: Path, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
     """Settings from a TOML file, the environment over it, `overrides` (section -> key -> value) over both.
 
-    Relative folders in the file are relative to the file. Raises SettingsError naming every bad key.
+    A key of a later source replaces the whole value of an earlier one, tables and lists too. Relative folders in
+    the file are relative to the file, others to the working directory. Raises SettingsError naming every bad key.
     """
-    tables = _read_toml(path)
-    _make_absolute(tables, path.absolute().parent)
-    _refuse_unknown_environment()
-    environment = {}
-    for section, values in (overrides or {}).items():
-        tables.setdefault(section, {}).update(values)
-        for key in values:
-            name = f"{ENVIRONMENT_PREFIX}{section}__{key}".upper()
-            environment[name] = os.environ.pop(name, None)
+    environment = _read_environment()
+    merged: dict[str, dict[str, Any]] = {}
+    for tables, base in (
+        (_read_toml(path), path.absolute().parent),
+        (environment, Path.cwd()),
+        (overrides, Path.cwd()),
+    ):
+        for section, values in (tables or {}).items():
+            merged.setdefault(section, {}).update(_absolute(section, values, base))
     try:
-        return Settings(**tables)
+        return Settings.model_validate(merged)
     except ValidationError as error:
-        raise _in_words(error, path) from error
-    finally:
-        os.environ.update({name: value for name, value in environment.items() if value is not None})
+        from_environment = {f"{section}.{key}" for section, values in environment.items() for key in values}
+        from_environment -= {f"{section}.{key}" for section, values in (overrides or {}).items() for key in values}
+        raise _in_words(error, path, from_environment) from error
 
 
 def known_keys() -> list[str]:
     """Every setting as `section.key`, in the order of the file."""
-    return [
-        f"{section}.{key}"
-        for section, field in Settings.model_fields.items()
-        for key in _section_type(field.annotation).model_fields
-    ]
+    return [f"{section}.{key}" for section in Settings.model_fields for key in _section(section).model_fields]
 
 
-def _section_type(annotation: Any) -> type[BaseModel]:
+def _section(name: str) -> type[BaseModel]:
+    annotation = Settings.model_fields[name].annotation
     assert isinstance(annotation, type)
     assert issubclass(annotation, BaseModel)
     return annotation
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def _real(key: str, path: Path) -> Path:
     try:
-        tables = tomllib.loads(path.read_bytes().decode("utf-8-sig"))  # Windows editors write the mark
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a link that leads to itself, a name with a zero byte
+        raise _RefusedError(
+            f"{key} {str(path)!r} cannot be followed: {error}", "name a folder that can be there"
+        ) from error
+
+
+def _read_toml(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")  # Windows editors write the mark
     except OSError as error:
         raise SettingsError(
             f"the settings file {path} cannot be read: {error.strerror}",
-            "give it with -c; config.example.toml is a start",
+            "name it with -c; config.example.toml is a start",
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"the settings file {path} is not TOML: {error}",
-            "on Windows, write paths in single quotes: 'D:\\plates'",
-        ) from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"the settings file {path} is not UTF-8 text", "save it again as UTF-8") from error
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        hint = (
+            "write Windows paths in single quotes: 'D:\\plates'"
+            if "\\" in text
+            else "config.example.toml shows how every key is written"
+        )
+        raise SettingsError(f"the settings file {path} is not TOML: {error}", hint) from error
     for section, value in tables.items():
         if not isinstance(value, dict):
             raise SettingsError(
-                f"{path}: {section} stands outside any section", f"sections are {', '.join(Settings.model_fields)}"
+                f"{path}: {section} stands outside any section",
+                f"put it below the section it belongs to; sections are {', '.join(Settings.model_fields)}",
             )
     return tables
 
 
-def _make_absolute(tables: dict[str, Any], base: Path) -> None:
-    for section, key in (("watch", "directory"), ("results", "directory"), ("model", "package")):
-        value = tables.get(section, {}).get(key)
-        if isinstance(value, str) and value.strip() and not (section == "model" and value in {"demo", "features"}):
-            tables[section][key] = str(base / Path(value).expanduser())
+def _read_environment() -> dict[str, dict[str, Any]]:
+    """Section -> key -> text, or for tables and lists their JSON."""
+    for name, value in os.environ.items():
+        if name.upper().startswith(ENVIRONMENT_PREFIX):
+            _check_environment(name, value)
+    return dict(EnvSettingsSource(Settings)())
 
 
-def _refuse_unknown_environment() -> None:
-    sections = list(Settings.model_fields)
-    for name in os.environ:
-        if not name.upper().startswith(ENVIRONMENT_PREFIX):
-            continue
-        section = name[len(ENVIRONMENT_PREFIX) :].split("__")[0].lower()
-        if section not in sections:
+def _check_environment(name: str, value: str) -> None:
+    parts = name[len(ENVIRONMENT_PREFIX) :].lower().split("__")
+    section, key, rest = parts[0], ".".join(parts[:2]), parts[2:]
+    if key not in known_keys():
+        raise SettingsError(
+            f"the environment sets {name}, and there is no setting {key}",
+            f"{_nearest_key(key)}; names look like {ENVIRONMENT_PREFIX}WATCH__SETTLE_S",
+        )
+    if section == "expect" and parts[1] in {"channels", "ignore_channels"}:
+        whole = f"{ENVIRONMENT_PREFIX}{section}__{parts[1]}".upper()
+        example = """{"DNA": "5", "ER": "2"}""" if parts[1] == "channels" else '["1"]'
+        if rest or not _is_json(value):
             raise SettingsError(
-                f"the environment sets {name}, and there is no section {section!r}",
-                f"{_nearest(section, sections)}; names look like {ENVIRONMENT_PREFIX}WATCH__DIRECTORY",
+                f"{name} in the environment is not {key} as a whole, in JSON", f"write {whole}='{example}'"
             )
+    elif rest:
+        raise SettingsError(f"the environment sets {name}, and {key} has no parts", f"set {'__'.join(parts[:2])} alone")
 
 
-def _nearest(key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"the nearest known is {close[0]}" if close else f"known are {', '.join(known)}"
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
-def _in_words(error: ValidationError, path: Path) -> SettingsError:
-    said = [_one_in_words([str(part) for part in item["loc"]], dict(item)) for item in error.errors()]
-    said = list(dict.fromkeys(said))
-    return SettingsError(f"{path}: " + "; ".join(what for what, _ in said), "; ".join(hint for _, hint in said))
+def _absolute(section: str, values: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """The values with their folders made absolute; a package's short name is no folder."""
+    found = dict(values)
+    for key in {"watch": ("directory",), "results": ("directory",), "model": ("package",)}.get(section, ()):
+        value = found.get(key)
+        if (
+            not isinstance(value, str | Path)
+            or not str(value).strip()
+            or (section == "model" and value in _SHORT_NAMES)
+        ):
+            continue
+        found[key] = str(base / _from_home(Path(value)))
+    return found
 
 
-def _one_in_words(loc: list[str], item: dict[str, Any]) -> tuple[str, str]:
-    key = ".".join(part for part in loc if not part.startswith("function-"))
+def _from_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # ~name of nobody: then it is a folder's own name, and absent
+        return path
+
+
+def _nearest_key(key: str) -> str:
+    """The nearest known setting, in words: in its own section first, then by the same name in another."""
+    section, _, name = key.partition(".")
+    if section in Settings.model_fields:
+        known = list(_section(section).model_fields)
+        near = [f"{section}.{key}" for key in difflib.get_close_matches(name, known, n=1)]
+        elsewhere = [other for other in known_keys() if other.partition(".")[2] == name]
+        if near or elsewhere:
+            return f"the nearest known is {(near or elsewhere)[0]}"
+        return f"[{section}] has {', '.join(known)}"
+    close = difflib.get_close_matches(section, Settings.model_fields, n=1, cutoff=0.5)
+    if close:
+        return f"the nearest known section is [{close[0]}]"
+    return f"sections are {', '.join(Settings.model_fields)}"
+
+
+def _in_words(error: ValidationError, path: Path, from_environment: set[str]) -> SettingsError:
+    """One problem as it is; several as pairs of lines, each what is wrong and below it what would be right."""
+    found = [_one_in_words([str(part) for part in item["loc"]], dict(item)) for item in error.errors()]
+    problems = [
+        (f"{what} (set by {_variable(key)})" if key in from_environment else what, hint)
+        for key, what, hint in dict.fromkeys(found)
+    ]
+    if len(problems) == 1:
+        what, hint = problems[0]
+        return SettingsError(f"{path}: {what}", hint)
+    lines = [f"  {what}\n      {hint}" for what, hint in problems]
+    return SettingsError(
+        f"{path}: {len(problems)} settings are refused:\n" + "\n".join(lines),
+        "correct each; docs/settings.md explains every key",
+    )
+
+
+def _variable(key: str) -> str:
+    return ENVIRONMENT_PREFIX + key.replace(".", "__").upper()
+
+
+def _one_in_words(loc: list[str], item: dict[str, Any]) -> tuple[str, str, str]:
+    """The setting (`section.key`, or empty), what is wrong with it, and what would be right."""
+    parts = [part for part in loc if not part.startswith("function-")]
+    name, key = ".".join(parts), ".".join(parts[:2])
     if item["type"] == "extra_forbidden":
-        section = _section_type(Settings.model_fields[loc[0]].annotation) if len(loc) > 1 else None
-        names = list(section.model_fields) if section else list(Settings.model_fields)
-        return f"{key} is no setting", _nearest(loc[-1], names)
-    description = _description(loc)
+        return key, f"{name} is no setting", _nearest_key(name)
     if item["type"] == "missing":
-        return f"{key} is missing", f"{key} is {description}; it has no default" if description else f"add [{key}]"
-    what = item["msg"].removeprefix("Value error, ")
-    if not key or (len(loc) == 1 and item["type"] == "value_error"):
-        return what, "docs/settings.md explains every key"
-    return f"{key} = {item['input']!r}: {what[:1].lower()}{what[1:]}", f"{key} is {description}"
+        return key, f"{name} is missing", _what_is_missing(parts)
+    cause = item.get("ctx", {}).get("error")
+    if isinstance(cause, _RefusedError):
+        return key, str(cause), cause.hint
+    return key, f"{name} = {item['input']!r}: {_plainly(item)}", f"{key}: {_description(parts)}"
 
 
-def _description(loc: list[str]) -> str:
-    field = Settings.model_fields.get(loc[0])
-    if field is None or len(loc) < 2:
-        return ""
-    inner = _section_type(field.annotation).model_fields.get(loc[1])
-    return (inner.description or "") if inner else ""
+def _what_is_missing(parts: list[str]) -> str:
+    if len(parts) > 1:
+        return f"it has no default: {_description(parts)}"
+    required = [key for key, field in _section(parts[0]).model_fields.items() if field.is_required()]
+    return f"add a section [{parts[0]}] with {', '.join(required)}"
+
+
+_PLAIN = {
+    "dict_type": "should be a table",
+    "list_type": "should be a list",
+    "string_type": "should be text, in quotes",
+    "too_short": "is empty",
+    "string_too_short": "is empty",
+}
+
+
+def _plainly(item: dict[str, Any]) -> str:
+    """The library's words, where they say more than an engineer wants, in ours."""
+    said = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    return _PLAIN.get(item["type"], said[:1].lower() + said[1:])
+
+
+def _description(parts: list[str]) -> str:
+    return _section(parts[0]).model_fields[parts[1]].description or ""
