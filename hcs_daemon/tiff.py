@@ -1,11 +1,13 @@
 """Bytes to pixels and tags, and back: the only place that knows tifffile.
 
-A file is read once into memory by whoever calls; everything here works on those bytes. The declared size is
-checked before anything is allocated.
+A file is read once into memory by whoever calls; everything here works on those bytes. What the file declares is
+checked before anything is allocated: a plane costs at most twice `MAX_PLANE_BYTES` beside its own bytes, and a
+directory is handed to the library only when it is the only one and its tags fit into the file.
 """
 
 import io
 import logging
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,10 +23,25 @@ from hcs_daemon.vocabulary import Reason
 # tifffile logs what it repairs; we refuse instead, in our own words
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
-MAX_PLANE_BYTES = 1 << 29
-"""The largest decoded plane accepted: 512 MiB, sixteen times the largest camera sold for screening."""
+MAX_PLANE_BYTES = 1 << 26
+"""The largest decoded plane accepted: 64 MiB, 33 megapixels of 16 bits, thrice the largest screening camera's."""
 HARMONY_TAG = 65500
 _MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_CODECS = {
+    tifffile.COMPRESSION.NONE,
+    tifffile.COMPRESSION.LZW,
+    tifffile.COMPRESSION.ADOBE_DEFLATE,
+    tifffile.COMPRESSION.DEFLATE,
+    tifffile.COMPRESSION.PACKBITS,
+    tifffile.COMPRESSION.ZSTD,
+}
+"""Without loss, and never giving more than is asked for. A JPEG has a size of its own, and raw data is no JPEG."""
+_BLOCK_BYTES = 4096
+"""What a file system leaves out of an unfinished copy is a multiple of this."""
+_LZW_HOLE = b"\0" * 16
+"""Never in an LZW stream: an encoder writes the code 0 at most twice in a row, since 00 then has its own."""
+_VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""TIFF 6.0 section 2 and BigTIFF: a tag's type -> bytes of one value."""
 
 
 class TiffProblem(Exception):  # noqa: N818 (it becomes a Rejection, not an error)
@@ -52,13 +69,8 @@ def decode_plane(data: bytes, max_plane_bytes: int = MAX_PLANE_BYTES) -> Decoded
     Raises TiffProblem when the bytes are not a TIFF (`not_an_image`), end early (`truncated`), hold something
     other than one grey plane (`wrong_shape`, `wrong_container`) or declare more than `max_plane_bytes`.
     """
-    if not data or not any(data):
-        raise TiffProblem(
-            Reason.TRUNCATED,
-            f"{len(data)} bytes, all zero" if data else "the file is empty",
-            "the copy or the export stopped before the first byte; write the file again",
-            may_grow=True,
-        )
+    if not data[:4].strip(b"\0") and data.count(0) == len(data):
+        raise _truncated(f"{len(data)} bytes, all zero" if data else "the file is empty")
     if data[:4] not in _MAGICS:
         raise TiffProblem(
             Reason.NOT_AN_IMAGE,
@@ -67,18 +79,23 @@ def decode_plane(data: bytes, max_plane_bytes: int = MAX_PLANE_BYTES) -> Decoded
             may_grow=data[:4] == b"\0\0\0\0",
         )
     try:
+        _check_directories(data)
         with tifffile.TiffFile(io.BytesIO(data)) as tif:
-            page = _only_page(tif, data, max_plane_bytes)
-            pixels = page.asarray()
+            page = tif.pages.first
+            _check_kind(page)
+            _check_size(page, max_plane_bytes)
+            _check_strips(page, data)
+            pixels = page.asarray(maxworkers=1)  # planes are decoded side by side already
             compression = page.compression.name.lower()
     except TiffProblem:
         raise
-    except (MemoryError, RecursionError) as error:
+    except MemoryError as error:
         raise TiffProblem(Reason.UNREADABLE, f"decoding failed: {error!r}", "write the file again") from error
     except Exception as error:  # the codecs raise many types; every one means these bytes do not decode
         raise _truncated(f"does not decode: {type(error).__name__}: {error}") from error
-    native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-    return DecodedTiff(pixels=native, compression=compression)
+    if compression in {"none", "packbits"}:
+        _check_rows(pixels)
+    return DecodedTiff(pixels=pixels, compression=compression)
 
 
 def encode_plane(
@@ -87,10 +104,11 @@ def encode_plane(
     harmony_xml: str | None = None,
     statistics_json: str | None = None,
     software: str = "hcs-daemon simulated instrument",
+    photometric: str = "minisblack",
 ) -> bytes:
     """One LZW plane as an Opera Phenix writes it: tags 340/341, and 65500/65520 when given.
 
-    pixels: (height, width) uint8 or uint16.
+    pixels: (height, width) uint8 or uint16; with `photometric="rgb"` (height, width, 3).
     """
     extratags: list[tuple[int, str | int, int, object, bool]] = [
         (340, "H" if pixels.dtype == np.uint16 else "B", 1, int(pixels.min()), True),
@@ -105,7 +123,7 @@ def encode_plane(
     tifffile.imwrite(
         buffer,
         pixels,
-        photometric="minisblack",
+        photometric=photometric,
         compression="lzw",
         rowsperstrip=max(1, min(pixels.shape[0], 262144 // max(1, pixels.shape[1] * pixels.itemsize))),
         metadata=None,
@@ -127,8 +145,11 @@ def harmony_xml(data: bytes) -> str | None:
 def replace_harmony_xml(data: bytes, xml: str) -> bytes:
     """The same file with another text in tag 65500; not one byte of the pixels changes.
 
-    The new text is appended to the file and the directory's entry is pointed at it. Classic TIFF only.
+    xml: at least 5 bytes. The new text is appended to the file and the directory's entry is pointed at it. Raises
+    ValueError for a BigTIFF, whose entries are written otherwise, and KeyError for a file without the tag.
     """
+    if data[:4] not in _MAGICS[:2]:
+        raise ValueError("not a classic TIFF")
     with tifffile.TiffFile(io.BytesIO(data)) as tif:
         tag = tif.pages.first.tags[HARMONY_TAG]
         entry, order = tag.offset, tif.byteorder
@@ -153,51 +174,134 @@ def _truncated(detail: str) -> TiffProblem:
     )
 
 
-def _only_page(tif: tifffile.TiffFile, data: bytes, max_plane_bytes: int) -> tifffile.TiffPage:
-    if not tif.pages:
-        raise _truncated("its directory lies past the end of the file")
-    page = tif.pages.first
-    _check_declared(page, max_plane_bytes)
-    _check_strips(page, data)
-    if len(tif.pages) != 1:
+def _damaged(detail: str) -> TiffProblem:
+    return TiffProblem(Reason.UNREADABLE, detail, "the file is damaged; copy it again from the instrument")
+
+
+def _check_directories(data: bytes) -> None:
+    """One directory, its tags inside the file. Looked at before the library, which would follow every loop."""
+    order, big = ("<" if data[:2] == b"II" else ">"), data[2:4] in {b"+\0", b"\0+"}
+    try:
+        (offset,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
+        seen: set[int] = set()
+        while offset and len(seen) < 1000:
+            if offset in seen:
+                raise _damaged(f"its directories lead back to the one at {offset}")
+            seen.add(offset)
+            offset = _next_directory(data, offset, order, big=big)
+    except struct.error as error:
+        raise _truncated(f"a directory lies past the end ({len(data)} bytes)") from error
+    if not seen:
+        raise _truncated("the place of its directory is still zero")
+    if len(seen) > 1:
         raise TiffProblem(
             Reason.WRONG_SHAPE,
-            f"holds {len(tif.pages)} pages, expected one plane a file",
+            f"holds {'1000 or more' if offset else len(seen)} pages, expected one plane a file",
             "export one plane a file",
         )
-    return page
 
 
-def _check_declared(page: tifffile.TiffPage, max_plane_bytes: int) -> None:
-    if page.samplesperpixel != 1 or page.photometric == tifffile.PHOTOMETRIC.PALETTE or len(page.shape) != 2:
+def _next_directory(data: bytes, offset: int, order: str, *, big: bool) -> int:
+    """Where the directory after this one is, 0 for none. Raises struct.error past the end."""
+    count_format, entry_format, value_format = ("Q", "HHQ", "Q") if big else ("H", "HHI", "I")
+    (count,) = struct.unpack_from(order + count_format, data, offset)
+    if count == 0:
+        raise _truncated(f"its directory at {offset} is empty: the copy has not arrived there yet")
+    start, inline = offset + struct.calcsize(count_format), struct.calcsize(value_format)
+    entry_bytes = struct.calcsize("=" + entry_format) + inline
+    (following,) = struct.unpack_from(order + value_format, data, start + count * entry_bytes)
+    total = 0
+    for entry in range(start, start + count * entry_bytes, entry_bytes):
+        tag, kind, values = struct.unpack_from(order + entry_format, data, entry)
+        if tag == kind == 0:
+            raise _truncated(f"its directory at {offset} ends in zeros: the copy has not arrived there yet")
+        size = values * _VALUE_BYTES.get(kind, 0)
+        total += size
+        if size > inline:
+            (place,) = struct.unpack_from(order + value_format, data, entry + entry_bytes - inline)
+            if place + size > len(data):
+                raise _truncated(f"a tag of {size} bytes at {place} lies past the end ({len(data)} bytes)")
+    if total > len(data):
+        raise _damaged(f"its tags claim {total} bytes in a file of {len(data)}")
+    return int(following)
+
+
+def _check_kind(page: tifffile.TiffPage) -> None:
+    """One sample a pixel, grey, 8 or 16 bits unsigned, compressed without loss."""
+    if not page.shape:
+        raise _truncated("its directory gives no width or no height")
+    grey = page.photometric == tifffile.PHOTOMETRIC.MINISBLACK or 262 not in page.tags
+    if page.samplesperpixel != 1 or len(page.shape) != 2 or 0 in page.shape or not grey:
         raise TiffProblem(
             Reason.WRONG_SHAPE,
-            f"shape {'x'.join(map(str, page.shape))}, {page.samplesperpixel} samples a pixel, {page.photometric.name}",
+            f"shape {'x'.join(map(str, page.shape))}, {page.samplesperpixel} samples a pixel, "
+            f"{_name(page.photometric)}",
             "this is a picture for the screen, not raw data: export raw grey planes, without colours",
         )
-    if page.dtype is None or page.dtype.kind != "u" or page.dtype.itemsize not in (1, 2):
+    if page.dtype is None or page.dtype.kind != "u" or page.bitspersample != 8 * page.dtype.itemsize:
+        raise _wrong_container(f"{page.bitspersample} bits a sample, {page.dtype}")
+    if page.dtype.itemsize not in (1, 2):
+        raise _wrong_container(str(page.dtype))
+    if page.compression not in _CODECS:
         raise TiffProblem(
             Reason.WRONG_CONTAINER,
-            f"pixels are {page.dtype}, expected uint8 or uint16",
-            "export raw camera counts, not processed or floating-point images",
+            f"compressed as {_name(page.compression)}",
+            "export without loss: uncompressed, or as LZW, deflate, packbits or zstd",
         )
-    declared = int(page.shape[0]) * int(page.shape[1]) * page.dtype.itemsize
-    if declared > max_plane_bytes:
-        raise TiffProblem(
-            Reason.TOO_LARGE,
-            f"declares {page.shape[1]} x {page.shape[0]} pixels, {declared} bytes decoded",
-            f"no camera plane is larger than {max_plane_bytes} bytes; the header is damaged or hostile",
-        )
+
+
+def _wrong_container(found: str) -> TiffProblem:
+    return TiffProblem(
+        Reason.WRONG_CONTAINER,
+        f"pixels are {found}, expected uint8 or uint16",
+        "export raw camera counts, not processed or floating-point images",
+    )
+
+
+def _name(value: object) -> str:
+    return str(getattr(value, "name", value)).lower()
+
+
+def _check_size(page: tifffile.TiffPage, max_plane_bytes: int) -> None:
+    """The plane, and where it is in tiles a tile, must be one that a camera can have taken."""
+    sides = [("pixels", page.shape)]
+    if page.is_tiled:
+        sides.append(("pixels a tile", (page.tilelength, page.tilewidth)))
+    for what, (height, width) in sides:
+        declared = int(height) * int(width) * page.dtype.itemsize
+        if declared > max_plane_bytes:
+            raise TiffProblem(
+                Reason.TOO_LARGE,
+                f"declares {width} x {height} {what}, {declared} bytes decoded",
+                f"no camera plane is larger than {max_plane_bytes} bytes; the header is damaged or hostile",
+            )
 
 
 def _check_strips(page: tifffile.TiffPage, data: bytes) -> None:
-    """Strips must lie inside the file, and a preallocated copy's last strip of zeros is not data yet."""
+    """All strips (or tiles) there must be, inside the file, without holes that a copy has yet to fill."""
     spans: Sequence[tuple[int, int]] = list(zip(page.dataoffsets, page.databytecounts, strict=False))
-    if not spans or len(page.dataoffsets) != len(page.databytecounts):
-        raise _truncated("its strips are not listed")
+    wanted = math.prod(page.chunked)
+    if len(page.dataoffsets) != wanted or len(page.databytecounts) != wanted:
+        raise _truncated(f"lists {len(spans)} strips of {wanted}")
     for offset, count in spans:
         if offset == 0 or count == 0 or offset + count > len(data):
             raise _truncated(f"a strip of {count} bytes at {offset} lies past the end ({len(data)} bytes)")
-    offset, count = spans[-1]
-    if len(spans) > 1 and not any(data[offset : offset + count]) and any(data[spans[0][0] : sum(spans[0])]):
-        raise _truncated("its last strip is all zeros: the copy has not arrived there yet")
+        if page.compression == tifffile.COMPRESSION.LZW and data.find(_LZW_HOLE, offset, offset + count) >= 0:
+            raise _truncated(f"a strip of {count} bytes at {offset} has a hole: the copy has not arrived there yet")
+
+
+def _check_rows(pixels: Pixels) -> None:
+    """Rows of zeros, a block's worth, where no other pixel is zero, are rows that a copy has yet to fill.
+
+    A camera's counts have an offset, so that zero is rare or everywhere (a black background), not both.
+    """
+    filled: NDArray[np.bool_] = np.asarray(pixels.max(axis=1) != 0)
+    missing = int(filled.size - np.count_nonzero(filled))
+    if missing * pixels.shape[1] * pixels.itemsize < _BLOCK_BYTES:
+        return
+    whole = filled.copy()  # without the rows beside a hole, which it may begin or end in
+    whole[1:] &= filled[:-1]
+    whole[:-1] &= filled[1:]
+    rest = pixels[whole]
+    if rest.size and np.count_nonzero(rest) >= 0.999 * rest.size:
+        raise _truncated(f"{missing} of its {pixels.shape[0]} rows are all zero, where hardly another pixel is")
