@@ -189,10 +189,9 @@ def deflate_bomb(height: int, width: int, inflated: int) -> bytes:
 
 def many_tags(count: int, size: int) -> bytes:
     """Private tags that all claim the same `size` bytes of the file."""
-    claims = {40000 + number: (1, [0] * size) for number in range(count)}
-    honest = tiff(tags={40000: claims[40000]})
+    honest = tiff(tags={40000: (1, [0] * size)})
     place = struct.unpack_from("<I", honest, honest.find(struct.pack("<HHI", 40000, 1, size)) + 8)[0]
-    entries = b"".join(struct.pack("<HHII", number, 1, size, place) for number in claims)
+    entries = b"".join(struct.pack("<HHII", 40000 + number, 1, size, place) for number in range(count))
     at = len(honest) + len(honest) % 2
     (own,) = struct.unpack_from("<H", honest, 8)
     directory = struct.pack("<H", own - 1 + count) + honest[10 : 10 + 12 * (own - 1)] + entries + struct.pack("<I", 0)
