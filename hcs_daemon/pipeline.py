@@ -1,12 +1,35 @@
 """THE SPINE: how the stages are joined; the first file a newcomer reads.
 
-arrival -> stability -> identity -> decode -> validation -> assembly -> batching -> inference -> attribution -> publish
+    arrival -> stability -> identity -> decode -> validation -> assembly
+            -> batching -> inference -> attribution -> publish
+
+Three stages, each a `step(now)` that does what can be done and returns whether it did anything:
+
+    IntakeStage   files to sites and wells          (intake/)
+    DeviceStage   sites to predictions, explanations (device/, known here only as a Protocol)
+    PublishStage  all of it to result files          (publish/)
+
+Between them are mailboxes. A full one is noticed *before* work is begun (`room`), so nobody ever blocks on another,
+and the same objects run in one thread in the tests and in three in the service. Publish may ask intake for a site
+once more (`SiteWanted`), which is how an explanation is made for just the site that stands for its well.
 """
 
+import threading
+from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
-from hcs_daemon.records import ExplainTask, ModelFacts, Prediction, Site, SiteReturned
+from hcs_daemon.device.batching import Batcher
+from hcs_daemon.intake.arrival import ScanReport
+from hcs_daemon.intake.intake import Intake, ToDevice, ToPublish
+from hcs_daemon.publish.publisher import Publisher
+from hcs_daemon.records import ExplainTask, ModelFacts, Prediction, Site, SiteReturned, SiteWanted
+from hcs_daemon.telemetry import Telemetry
+from hcs_daemon.vocabulary import Stage
+
+T = TypeVar("T")
+PUBLISH_LIMIT = 256
+"""Messages that may wait for the publish stage before the stages before it pause."""
 
 
 class Device(Protocol):
@@ -21,3 +44,156 @@ class Device(Protocol):
 
     def explain(self, task: ExplainTask) -> SiteReturned:
         """Why the model prefers `task.wanted.explain_target` for this site."""
+
+
+class Mailbox(Generic[T]):
+    """A queue with a soft bound: producers ask for `room` before they begin work, and putting never blocks.
+
+    bell: set whenever something is put, to wake the one who takes.
+    """
+
+    def __init__(self, limit: int, bell: threading.Event) -> None:
+        self._limit = limit
+        self._items: deque[T] = deque()
+        self.bell = bell
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def room(self) -> bool:
+        """Whether another item should be begun."""
+        return len(self._items) < self._limit
+
+    def put(self, item: T) -> None:
+        """Add an item at the end."""
+        self._items.append(item)
+        self.bell.set()
+
+    def take(self) -> T | None:
+        """The oldest item, or None."""
+        try:
+            return self._items.popleft()
+        except IndexError:
+            return None
+
+
+class Mail:
+    """Every mailbox and bell between the stages. site_limit: sites that may wait for the device."""
+
+    def __init__(self, site_limit: int) -> None:
+        self.intake_bell = threading.Event()
+        self.device_bell = threading.Event()
+        self.publish_bell = threading.Event()
+        self.scans: Mailbox[ScanReport] = Mailbox(1 << 62, self.intake_bell)
+        self.wanted: Mailbox[SiteWanted] = Mailbox(1 << 62, self.intake_bell)
+        self.device: Mailbox[ToDevice] = Mailbox(site_limit, self.device_bell)
+        self.publish: Mailbox[ToPublish | Prediction] = Mailbox(PUBLISH_LIMIT, self.publish_bell)
+
+
+class IntakeStage:
+    """Hands the scanner's reports to intake, and intake's sites and wells on."""
+
+    def __init__(self, intake: Intake, mail: Mail) -> None:
+        self.intake = intake
+        self._mail = mail
+
+    def step(self, now: float) -> bool:
+        """One round; whether anything was done."""
+        worked = False
+        while (report := self._mail.scans.take()) is not None:
+            self.intake.report(report, now)
+            worked = True
+        while (wanted := self._mail.wanted.take()) is not None:
+            self.intake.want(wanted)
+            worked = True
+        worked |= self.intake.step(now, room=self._mail.device.room and self._mail.publish.room)
+        # predictions must not overtake the news of their plate, so publish is told first
+        while self.intake.to_publish:
+            self._mail.publish.put(self.intake.to_publish.popleft())
+        while self.intake.to_device:
+            self._mail.device.put(self.intake.to_device.popleft())
+        return worked
+
+    @property
+    def idle(self) -> bool:
+        """Whether every file is decided, and every well closed."""
+        return self.intake.idle and not len(self._mail.scans) and not len(self._mail.wanted)
+
+    @property
+    def serving(self) -> bool:
+        """Whether something asked for is still on its way."""
+        return self.intake.serving or bool(len(self._mail.wanted))
+
+
+class DeviceStage:
+    """Fills batches and runs them; explanations go first, since each finishes a well."""
+
+    def __init__(self, device: Device, batcher: Batcher, mail: Mail, telemetry: Telemetry) -> None:
+        self._device = device
+        self._batcher = batcher
+        self._mail = mail
+        self._telemetry = telemetry
+        self._tasks: deque[ExplainTask] = deque()
+        self.draining = False
+
+    def step(self, now: float) -> bool:
+        """One batch or one explanation; whether anything was done."""
+        self._take(now)
+        self._telemetry.stage_queue_items.labels(Stage.INFER).set(len(self._batcher) + len(self._mail.device))
+        self._telemetry.stage_queue_items.labels(Stage.EXPLAIN).set(len(self._tasks))
+        if not self._mail.publish.room:
+            return False
+        if self._tasks:
+            self._mail.publish.put(self._device.explain(self._tasks.popleft()))
+            return True
+        batch = self._batcher.flush() if self.draining else self._batcher.ready(now)
+        if not batch:
+            return False
+        for prediction in self._device.predict(batch):
+            self._mail.publish.put(prediction)
+        return True
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until the oldest site has waited long enough."""
+        return min(0.5, max(0.005, self._batcher.wait_s(now))) if len(self._batcher) else 0.5
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for the device."""
+        return not (len(self._mail.device) or len(self._batcher) or self._tasks)
+
+    def _take(self, now: float) -> None:
+        while not self._batcher.full and (item := self._mail.device.take()) is not None:
+            if isinstance(item, ExplainTask):
+                self._tasks.append(item)
+            else:
+                self._batcher.add(item, now)
+
+
+class PublishStage:
+    """Hands everything to the publisher, and what it wants back to intake."""
+
+    def __init__(self, publisher: Publisher, mail: Mail, telemetry: Telemetry) -> None:
+        self.publisher = publisher
+        self._mail = mail
+        self._telemetry = telemetry
+
+    def step(self, now: float) -> bool:
+        """Everything that waits, unless the disk does not take it; whether anything was done."""
+        worked = False
+        while self.publisher.blocked is None and (message := self._mail.publish.take()) is not None:
+            self._ask(self.publisher.take(message, now))
+            worked = True
+        self._ask(self.publisher.step(now))
+        self._telemetry.stage_queue_items.labels(Stage.PUBLISH).set(len(self._mail.publish))
+        return worked
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that came is written."""
+        return self.publisher.idle and not len(self._mail.publish)
+
+    def _ask(self, wanted: list[SiteWanted]) -> None:
+        for want in wanted:
+            self._mail.wanted.put(want)

@@ -125,8 +125,9 @@ def _use(record: PlaneRecord, analysed: set[int]) -> Used:
 class PlateBook:
     """One acquisition of a plate. Owned by the intake thread.
 
-    sites_named: site numbers seen in any well. learned_sites: how many sites wells had whose time ran out, where nothing else says it. undecided: planes that
-    wait until the plate's shape is settled. level_bits: channel -> the most bits that any of its planes showed.
+    sites_named: site numbers seen in any well. learned_sites: how many sites wells had whose time ran out, where
+    nothing else says it. undecided: planes that wait until the plate's shape is settled. level_bits: channel -> the
+    most bits that any of its planes showed, and the plane's path.
     """
 
     acquisition: AcquisitionId

@@ -782,12 +782,11 @@ class Intake:
         return worked
 
     def _settle_late_shapes(self, now: float, *, over: bool) -> bool:
-        late = [
-            plate
-            for plate in self._plates.values()
-            if plate.undecided and (over or self._waited(plate.undecided[0][2], now))
-        ]
-        return any([self._settle_shape(plate, now, last_chance=True) for plate in late])
+        worked = False
+        for plate in self._plates.values():
+            if plate.undecided and (over or self._waited(plate.undecided[0][2], now)):
+                worked |= self._settle_shape(plate, now, last_chance=True)
+        return worked
 
     def _review_plates(self, now: float, *, over: bool) -> bool:
         busy = {well.acquisition for well in self._open}

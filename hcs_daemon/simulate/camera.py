@@ -1,6 +1,7 @@
 """The camera: from light to counts, with shot noise, read noise, offset and 16 bits.
 
-A sCMOS with dual gain, binned 2 x 2: 30 000 electrons fill the 16 bits (compare an Andor Zyla 5.5, 0.45 electrons a count).
+A sCMOS with dual gain, binned 2 x 2: 30 000 electrons fill the 16 bits (compare an Andor Zyla 5.5: 0.45 electrons
+a count).
 """
 
 import numpy as np

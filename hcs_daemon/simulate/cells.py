@@ -105,7 +105,7 @@ def populate(field_um: float, cells_per_mm2: float, rng: np.random.Generator) ->
 
 
 def map_cells(cells: Population, size_px: int, pixel_size_um: float) -> CellMaps:
-    """Draw the cells' outlines: every pixel belongs to the cell in which it lies deepest, so neighbours share a border."""
+    """Draw the cells; a pixel belongs to the one in which it lies deepest, so that neighbours share a border."""
     shape = (size_px, size_px)
     maps = CellMaps(
         label=np.zeros(shape, np.int32),

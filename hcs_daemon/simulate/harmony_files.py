@@ -179,7 +179,7 @@ def _image(measurement: Measurement, plane: PlaneInfo) -> str:
 
 
 def site_centre_um(site: int, sites: int, field_um: float) -> tuple[float, float]:
-    """Where a site's centre lies from the well's, in micrometres (y up, x to the right); sites lie in a square block."""
+    """A site's centre from the well's, in micrometres (y up, x to the right); sites lie in a square block."""
     edge = 1
     while edge * edge < sites:
         edge += 1

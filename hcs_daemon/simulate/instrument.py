@@ -83,7 +83,7 @@ def simulate_plate(
         sites: fields of view a well.
         size_px: edge of a picture in pixels of 1.196 µm, at most the camera's 1080.
         seed: varies cells, noise and positions; the compounds and what they do stay the same.
-        speed: 0 writes as fast as possible; otherwise times the nominal pace of 5 planes a second, files growing slowly.
+        speed: 0 writes as fast as possible; else a factor on the nominal pace of 5 planes a second, files growing.
         layout: CSV to write (`well, compound, concentration_um, role`), outside `directory`.
         truth: CSV to write (the layout and `effect_strength, affected_channels, class`), outside `directory`. Beside it
             a folder `<stem>_masks` with `<well>_s<site>.png`: 8-bit pictures in which bit i is set where an effect was

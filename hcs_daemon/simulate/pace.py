@@ -32,8 +32,8 @@ def check_speed(speed: float) -> None:
 def write_files(files: Iterable[FileToWrite], *, speed: float, sleep: Callable[[float], None]) -> int:
     """Write files in their order and return how many.
 
-    At speed 0 each is written at once. Otherwise up to three are open at a time and each grows in four pieces, a piece of
-    one after a piece of another, so that `speed * PLANES_PER_S` files are finished a second.
+    At speed 0 each is written at once. Otherwise up to three are open at a time and each grows in four pieces, a
+    piece of one after a piece of another, so that `speed * PLANES_PER_S` files are finished a second.
 
     Raises FolderError when the destination cannot be written.
     """

@@ -1,0 +1,471 @@
+"""What is written of a well, a plate and a rejection: records into the formats of `schemas`, and back."""
+
+import hashlib
+import json
+import math
+import platform
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hcs_daemon import __version__
+from hcs_daemon.config import Settings
+from hcs_daemon.plate import AcquisitionId, PlaneId, SiteId, WellId, WellPosition
+from hcs_daemon.publish.schemas import (
+    ChangeEntry,
+    ChecksEntry,
+    ContrastEntry,
+    DepthEntry,
+    ExplanationEntry,
+    InputEntry,
+    ModelEntry,
+    PlateFile,
+    PredictionEntry,
+    QualityEntry,
+    RejectionLine,
+    SiteExplanationEntry,
+    SiteResultEntry,
+    SitesEntry,
+    TimingEntry,
+    VersionsEntry,
+    WellResult,
+)
+from hcs_daemon.publish.verdict import WellVerdict
+from hcs_daemon.records import (
+    Attribution,
+    InputUse,
+    ModelFacts,
+    PlaneMeasures,
+    PlaneRecord,
+    PlateNews,
+    Prediction,
+    Rejection,
+    SourceFile,
+    WellClosed,
+)
+from hcs_daemon.vocabulary import PlateState, Used, WellStatus
+
+SATURATED_FLAG = 0.01
+"""A channel is flagged when more than this share of its pixels is at full scale: its brightest structures are cut off."""
+DEMONSTRATION = "demonstration model: it was trained on simulated cells, and its verdicts on real ones mean nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class WellDraft:
+    """Everything known of a well before it is written.
+
+    predictions: the usable ones by site. failed: site -> in words why the model gave nothing. attributions: those
+    that came. notes: warnings that arose on the way.
+    """
+
+    closed: WellClosed
+    verdict: WellVerdict | None
+    predictions: Mapping[int, Prediction]
+    failed: Mapping[int, str]
+    attributions: tuple[Attribution, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> WellStatus:
+        """complete: all expected sites analysed; partial: some, or none yet and a plane may come; else rejected."""
+        analysed = len(self.predictions)
+        if analysed and analysed == self.closed.expected_sites:
+            return WellStatus.COMPLETE
+        return WellStatus.PARTIAL if analysed or self.closed.pending else WellStatus.REJECTED
+
+
+def fingerprint(settings: Settings, facts: ModelFacts) -> str:
+    """SHA-256 of what decides a result: expectations, model, explanation. How long is waited decides none."""
+    decisive = {
+        "expect": settings.expect.model_dump(mode="json", exclude={"well_timeout_s", "plate_timeout_s"}),
+        "model": facts.sha256,
+        "explain": settings.explain.model_dump(mode="json"),
+    }
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def well_result(
+    draft: WellDraft,
+    facts: ModelFacts,
+    settings_fingerprint: str,
+    *,
+    revision: int,
+    published_at: datetime,
+    latency_s: float,
+) -> WellResult:
+    """The result as it is written. latency_s: seconds from the last plane being complete until now."""
+    closed = draft.closed
+    return WellResult(
+        plate=closed.well.acquisition.plate,
+        acquisition=closed.well.acquisition.acquisition,
+        well=closed.well.position.name,
+        time=closed.well.time,
+        status=draft.status,
+        revision=revision,
+        supersedes=revision - 1 or None,
+        sites=SitesEntry(
+            expected=closed.expected_sites,
+            analysed=len(draft.predictions),
+            missing=sorted(closed.missing),
+            rejected=sorted(closed.rejected),
+            failed=sorted(draft.failed),
+        ),
+        channels=list(facts.channels),
+        prediction=_prediction(draft.verdict),
+        explanation=_explanation(draft.attributions),
+        quality=_quality(facts.channels, _analysed(closed.inputs, draft.predictions)),
+        model=model_entry(facts),
+        settings_fingerprint=settings_fingerprint,
+        timing=TimingEntry(
+            first_plane_at=closed.first_plane_at,
+            last_plane_at=closed.last_plane_at,
+            published_at=published_at,
+            latency_s=round(max(0.0, latency_s), 3),
+        ),
+        warnings=_warnings(draft, facts),
+        classes=list(facts.classes),
+        site_results=_site_results(draft),
+        inputs=_inputs(draft),
+    )
+
+
+def model_entry(facts: ModelFacts) -> ModelEntry:
+    """The model as every file names it."""
+    return ModelEntry(
+        name=facts.name,
+        version=facts.version,
+        sha256=facts.sha256,
+        device=facts.device,
+        demonstration=facts.demonstration,
+    )
+
+
+def content(result: WellResult) -> object:
+    """What a result says of which bytes. One that says the same as the published revision is no new revision."""
+    return (
+        result.status,
+        sorted((entry.path, entry.sha256, entry.used) for entry in result.inputs),
+        result.sites,
+        [(entry.site, entry.key) for entry in result.site_results],
+        result.channels,
+        result.model.sha256,
+        result.settings_fingerprint,
+    )
+
+
+def draft_content(draft: WellDraft, facts: ModelFacts, settings_fingerprint: str) -> object:
+    """The `content` that a draft will have."""
+    at = draft.closed.last_plane_at
+    return content(well_result(draft, facts, settings_fingerprint, revision=1, published_at=at, latency_s=0.0))
+
+
+def _prediction(verdict: WellVerdict | None) -> PredictionEntry | None:
+    if verdict is None:
+        return None
+    return PredictionEntry(
+        label=verdict.label,
+        probabilities={name: round(share, 6) for name, share in verdict.probabilities.items()},
+        site_agreement=round(verdict.site_agreement, 4),
+        hit=verdict.hit,
+        representative_site=verdict.representative,
+    )
+
+
+def _explanation(attributions: Sequence[Attribution]) -> ExplanationEntry | None:
+    if not attributions:
+        return None
+    first = attributions[0]
+    return ExplanationEntry(
+        method=first.method,
+        target=first.target,
+        against=first.against,
+        reference=first.reference,
+        sites=[_site_explanation(attribution) for attribution in attributions],
+    )
+
+
+def _site_explanation(attribution: Attribution) -> SiteExplanationEntry:
+    checks = attribution.checks
+    return SiteExplanationEntry(
+        site=attribution.site.site,
+        channel_shapley={name: _exact(value) for name, value in attribution.channel_shapley.items()},
+        change=ChangeEntry(from_=_exact(attribution.reference_contrast), to=_exact(attribution.contrast)),
+        checks=ChecksEntry(
+            completeness_error=_finite(checks.completeness_error),
+            efficiency_error=_finite(checks.efficiency_error),
+            deletion_auc=_finite(checks.deletion_auc),
+            random_deletion_auc=_finite(checks.random_deletion_auc),
+            passed=checks.passed,
+        ),
+    )
+
+
+def is_finite(attribution: Attribution) -> bool:
+    """Whether an explanation is made of numbers only."""
+    numbers = (attribution.contrast, attribution.reference_contrast, *attribution.channel_shapley.values())
+    return all(math.isfinite(number) for number in numbers)
+
+
+def _exact(value: float) -> float:
+    """Nine significant digits hold every float32."""
+    return float(f"{value:.9g}")
+
+
+def _finite(value: float) -> float | None:
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def _floats(values: NDArray[np.float32]) -> list[float]:
+    return [_exact(value) for value in values.tolist()]
+
+
+def _analysed(inputs: Iterable[InputUse], predictions: Mapping[int, Prediction]) -> list[PlaneRecord]:
+    return [use.plane for use in inputs if use.used is Used.ANALYSED and use.plane.id.site.site in predictions]
+
+
+def _quality(channels: Sequence[str], planes: Sequence[PlaneRecord]) -> QualityEntry:
+    focus: dict[str, float] = {}
+    saturated: dict[str, float] = {}
+    for channel in channels:
+        measures = [plane.measures for plane in planes if plane.channel == channel]
+        sharp = [found.focus for found in measures if math.isfinite(found.focus)]
+        if sharp:
+            focus[channel] = round(median(sharp), 6)
+        if measures:
+            saturated[channel] = round(median(found.saturated_fraction for found in measures), 8)
+    flags = [f"saturated:{channel}" for channel, share in saturated.items() if share > SATURATED_FLAG]
+    return QualityEntry(focus=focus, saturated_fraction=saturated, flags=flags)
+
+
+def _warnings(draft: WellDraft, facts: ModelFacts) -> list[str]:
+    said = [DEMONSTRATION] if facts.demonstration else []
+    said += draft.closed.warnings
+    said += [f"site {site} could not be analysed: {words}" for site, words in sorted(draft.failed.items())]
+    return said + list(draft.notes)
+
+
+def _site_results(draft: WellDraft) -> list[SiteResultEntry]:
+    planes = _analysed(draft.closed.inputs, draft.predictions)
+    assert draft.verdict is not None or not draft.predictions
+    return [
+        SiteResultEntry(
+            site=site,
+            key=list(prediction.key),
+            label=draft.verdict.site_labels[site] if draft.verdict else "",
+            logits=_floats(prediction.logits),
+            embedding=_floats(prediction.embedding),
+            focus={p.channel: _finite(p.measures.focus) for p in planes if p.id.site.site == site},
+            saturated_fraction={
+                p.channel: round(p.measures.saturated_fraction, 8) for p in planes if p.id.site.site == site
+            },
+        )
+        for site, prediction in sorted(draft.predictions.items())
+    ]
+
+
+def _inputs(draft: WellDraft) -> list[InputEntry]:
+    return [_input(use, used=_used(use, draft)) for use in draft.closed.inputs]
+
+
+def _used(use: InputUse, draft: WellDraft) -> Used:
+    """A plane of a site that the model could not use was not analysed either."""
+    failed = use.used is Used.ANALYSED and use.plane.id.site.site not in draft.predictions
+    return Used.INCOMPLETE_SITE if failed else use.used
+
+
+def _input(use: InputUse, used: Used) -> InputEntry:
+    plane = use.plane
+    return InputEntry(
+        path=plane.source.path,
+        size_bytes=plane.source.size_bytes,
+        mtime_ns=plane.source.mtime_ns,
+        sha256=plane.source.sha256,
+        channel=plane.channel,
+        channel_id=plane.id.channel,
+        site=plane.id.site.site,
+        z=plane.id.z,
+        observed_bits=plane.measures.observed_bits,
+        min=plane.measures.minimum,
+        max=plane.measures.maximum,
+        used=used,
+        shape=plane.shape,
+        container=plane.container,
+        saturated_fraction=round(plane.measures.saturated_fraction, 8),
+        focus=_finite(plane.measures.focus),
+        seen_at=plane.seen_at,
+    )
+
+
+# ---- and back
+
+
+def well_id(result: WellResult) -> WellId:
+    """The well that a result is of. Raises ValueError for a name that is no well's."""
+    return WellId(AcquisitionId(result.plate, result.acquisition), WellPosition.parse(result.well), result.time)
+
+
+def input_uses(result: WellResult) -> tuple[InputUse, ...]:
+    """The planes of a result, as intake knew them."""
+    well = well_id(result)
+    return tuple(InputUse(_plane(entry, well), entry.used) for entry in result.inputs)
+
+
+def _plane(entry: InputEntry, well: WellId) -> PlaneRecord:
+    return PlaneRecord(
+        id=PlaneId(SiteId(well, entry.site), entry.channel_id, entry.z),
+        channel=entry.channel,
+        source=SourceFile(entry.path, entry.size_bytes, entry.mtime_ns, entry.sha256),
+        shape=entry.shape,
+        container=entry.container,
+        measures=PlaneMeasures(
+            minimum=entry.min,
+            maximum=entry.max,
+            observed_bits=entry.observed_bits,
+            saturated_fraction=entry.saturated_fraction,
+            focus=math.nan if entry.focus is None else entry.focus,
+        ),
+        seen_at=entry.seen_at,
+    )
+
+
+def predictions(result: WellResult) -> dict[SiteId, Prediction]:
+    """The sites' predictions, as the device gave them."""
+    well = well_id(result)
+    return {
+        SiteId(well, entry.site): Prediction(
+            site=SiteId(well, entry.site),
+            key=tuple(entry.key),
+            logits=np.array(entry.logits, np.float32),
+            embedding=np.array(entry.embedding, np.float32),
+            infer_s=0.0,
+        )
+        for entry in result.site_results
+    }
+
+
+# ---- rejections
+
+
+def rejection_line(rejection: Rejection) -> RejectionLine:
+    """A rejection as it is written."""
+    plane = rejection.plane
+    well = plane.site.well if plane else None
+    return RejectionLine(
+        at=rejection.at,
+        path=rejection.path,
+        sha256=rejection.sha256,
+        reason=rejection.reason,
+        detail=rejection.detail,
+        hint=rejection.hint,
+        plate=rejection.acquisition.plate if rejection.acquisition else None,
+        acquisition=rejection.acquisition.acquisition if rejection.acquisition else None,
+        well=well.position.name if well else None,
+        time=well.time if well else None,
+        site=plane.site.site if plane else None,
+        channel=rejection.channel,
+        channel_id=plane.channel if plane else None,
+        z=plane.z if plane else None,
+        size_bytes=rejection.size_bytes,
+        mtime_ns=rejection.mtime_ns,
+        withdrawn=rejection.withdrawn,
+    )
+
+
+def rejection_record(line: RejectionLine) -> Rejection:
+    """A rejection as intake made it. Raises ValueError for a name that is no well's."""
+    acquisition = None
+    if line.plate is not None and line.acquisition is not None:
+        acquisition = AcquisitionId(line.plate, line.acquisition)
+    plane = None
+    if acquisition and line.well and line.site is not None and line.channel_id is not None:
+        well = WellId(acquisition, WellPosition.parse(line.well), line.time or 1)
+        plane = PlaneId(SiteId(well, line.site), line.channel_id, line.z or 1)
+    return Rejection(
+        at=line.at,
+        path=line.path,
+        reason=line.reason,
+        detail=line.detail,
+        hint=line.hint,
+        size_bytes=line.size_bytes,
+        mtime_ns=line.mtime_ns,
+        sha256=line.sha256,
+        acquisition=acquisition,
+        plane=plane,
+        channel=line.channel,
+        withdrawn=line.withdrawn,
+    )
+
+
+# ---- plates
+
+
+def plate_file(
+    news: PlateNews,
+    settings: Settings,
+    facts: ModelFacts,
+    results: Iterable[WellResult],
+    *,
+    opened_at: datetime,
+    finished_at: datetime | None,
+    contrast: Mapping[str, tuple[float, float]] | None,
+) -> PlateFile:
+    """A plate as it is written. contrast: channel -> (black, white) in raw counts."""
+    results = list(results)
+    statuses = Counter(result.status for result in results)
+    labels = Counter(result.prediction.label for result in results if result.prediction)
+    return PlateFile(
+        plate=news.acquisition.plate,
+        acquisition=news.acquisition.acquisition,
+        state=news.state,
+        root=str(news.root),
+        folder=news.folder,
+        instrument=news.instrument,
+        instrument_plate_id=news.instrument_plate_id,
+        instrument_measurement_id=news.instrument_measurement_id,
+        opened_at=opened_at,
+        finished_at=finished_at if news.state is PlateState.FINISHED else None,
+        expectations=settings.expect.model_dump(mode="json"),
+        expectations_from=news.expectations_from,
+        shape=news.shape,
+        pixel_size_um=news.pixel_size_um,
+        sites_per_well=news.sites_per_well,
+        settings={
+            "model": settings.model.model_dump(mode="json"),
+            "explain": settings.explain.model_dump(mode="json"),
+            "results": settings.results.model_dump(mode="json", exclude={"directory"}),
+        },
+        settings_fingerprint=fingerprint(settings, facts),
+        model=model_entry(facts),
+        versions=VersionsEntry(hcs_daemon=__version__, python=platform.python_version(), numpy=np.__version__),
+        bit_depth={
+            name: DepthEntry(declared=depth.declared, verdict=depth.verdict, evidence=depth.evidence)
+            for name, depth in news.bit_depth.items()
+        },
+        counts=dict(news.counts),
+        wells={status: statuses[status] for status in WellStatus},
+        verdicts=dict(sorted(labels.items())),
+        contrast={
+            name: ContrastEntry(black=round(black, 2), white=round(white, 2))
+            for name, (black, white) in contrast.items()
+        }
+        if contrast
+        else None,
+    )
+
+
+def contrast_of(plate: PlateFile) -> dict[str, tuple[float, float]] | None:
+    """The contrast that a plate's pictures were drawn with."""
+    if plate.contrast is None:
+        return None
+    return {name: (entry.black, entry.white) for name, entry in plate.contrast.items()}
+
+
+def well_json(folder: Path, well: WellId) -> Path:
+    """Where the newest revision of a well's result is, in its plate's folder."""
+    return folder / "wells" / f"{well.stem}.json"

@@ -1,0 +1,52 @@
+"""One daemon a results folder."""
+
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+import filelock
+
+from hcs_daemon.errors import FolderError, ResultsHeldError
+from hcs_daemon.publish.names import LOCK_NAME
+
+PID_NAME = ".hcs-daemon.pid"
+"""Beside the lock, because taking a lock empties the lock's own file, whoever then gets it."""
+
+
+class ResultsLock:
+    """Holds the results folder for this process; the operating system lets go of it when the process dies."""
+
+    def __init__(self, results: Path) -> None:
+        self._results = results
+        self._lock = filelock.FileLock(str(results / LOCK_NAME))
+        self._pid = results / PID_NAME
+
+    def acquire(self) -> None:
+        """Take it. Raises ResultsHeldError naming the process that has it, or FolderError."""
+        try:
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise ResultsHeldError(
+                f"another daemon ({self._holder()}) writes into {self._results}",
+                "stop it, or give this one a results folder of its own",
+            ) from error
+        except (OSError, NotImplementedError) as error:
+            raise FolderError(
+                f"results.directory {self._results} cannot be locked: {error}",
+                "give the daemon's user the right to write there; a share must support file locks",
+            ) from error
+        with suppress(OSError):  # the number is a courtesy; the lock is what counts
+            self._pid.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+
+    def release(self) -> None:
+        """Let go. Can be called twice."""
+        if self._lock.is_locked:
+            with suppress(OSError):
+                self._pid.unlink(missing_ok=True)
+            self._lock.release()
+
+    def _holder(self) -> str:
+        with suppress(OSError):
+            return self._pid.read_text(encoding="utf-8").strip() or "unknown process"
+        return "unknown process"

@@ -1,0 +1,179 @@
+"""What an earlier run left in the results folder. Nothing here writes but the move of a damaged result."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from hcs_daemon.plate import AcquisitionId, WellId
+from hcs_daemon.publish.documents import input_uses, rejection_record, well_id, well_json
+from hcs_daemon.publish.ledger import Ledger, digest
+from hcs_daemon.publish.names import REJECTED_NAME, plate_folder
+from hcs_daemon.publish.schemas import PlateFile, RejectionLine, WellResult
+from hcs_daemon.records import Rejection, RestoredPlate, RestoredWell
+from hcs_daemon.vocabulary import PlateState
+
+
+@dataclass(slots=True)
+class PlateFolder:
+    """One acquisition's folder, read.
+
+    wells: the newest results. unlisted: (path in the ledger, revision, SHA-256) of revisions that the ledger lacks,
+    in order. damaged: result files that are not what was written, and why; they still lie where they lay.
+    """
+
+    acquisition: AcquisitionId
+    folder: Path
+    plate: PlateFile | None = None
+    wells: dict[WellId, WellResult] = field(default_factory=dict)
+    rejections: dict[str, Rejection] = field(default_factory=dict)
+    unlisted: list[tuple[str, int, str]] = field(default_factory=list)
+    damaged: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def read_rejections(path: Path) -> dict[str, Rejection]:
+    """The newest line of every path; a torn or foreign line says nothing. Raises OSError."""
+    newest: dict[str, Rejection] = {}
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return newest
+    for raw in lines:
+        try:
+            rejection = rejection_record(RejectionLine.model_validate_json(raw))
+        except ValueError:  # ValidationError is one
+            continue
+        newest[rejection.path] = rejection
+    return newest
+
+
+def standing(rejections: dict[str, Rejection]) -> tuple[Rejection, ...]:
+    """Those that were not taken back."""
+    return tuple(rejection for rejection in rejections.values() if not rejection.withdrawn)
+
+
+def read_plate_folder(results: Path, folder: Path, ledger: Ledger) -> PlateFolder | None:
+    """Read one acquisition's folder; None where nothing in it says whose it is. Raises OSError."""
+    plate = _read_plate_file(folder / "plate.json")
+    rejections = read_rejections(folder / REJECTED_NAME)
+    found: dict[Path, WellResult | str] = {path: _read_well(path) for path in _json_files(folder / "wells")}
+    acquisition = _whose(plate, found, rejections)
+    if acquisition is None or plate_folder(results, acquisition) != folder:
+        return None
+    read = PlateFolder(acquisition, folder, plate, rejections=rejections)
+    for path, result in found.items():
+        problem = result if isinstance(result, str) else _misplaced(result, acquisition, path)
+        if problem is None and isinstance(result, WellResult):
+            problem = _check_ledger(results, path, result, ledger, read)
+        if problem is None and isinstance(result, WellResult):
+            read.wells[well_id(result)] = result
+        else:
+            read.damaged.append((path, str(problem)))
+    return read
+
+
+def restored_plate(read: PlateFolder, settings_fingerprint: str) -> RestoredPlate:
+    """What intake needs to know of a plate.
+
+    A well that was not yet done again when a redo was cut short is left out, so that it is done then.
+    """
+    outdated = is_outdated(read, settings_fingerprint)
+    wells = [
+        result for result in read.wells.values() if outdated or result.settings_fingerprint == settings_fingerprint
+    ]
+    shape = read.plate.shape if read.plate else next((use.shape for well in wells for use in well.inputs), None)
+    return RestoredPlate(
+        acquisition=read.acquisition,
+        state=read.plate.state if read.plate else PlateState.ACQUIRING,
+        shape=shape,
+        outdated=outdated,
+        wells=tuple(_restored_well(result) for result in wells),
+        rejections=standing(read.rejections),
+    )
+
+
+def is_outdated(read: PlateFolder, settings_fingerprint: str) -> bool:
+    """Whether the plate was made with another model or other expectations than the present ones."""
+    if read.plate is not None:
+        return read.plate.settings_fingerprint != settings_fingerprint
+    return any(result.settings_fingerprint != settings_fingerprint for result in read.wells.values())
+
+
+def plate_folders(results: Path) -> Iterator[Path]:
+    """Every folder that may hold an acquisition."""
+    for plate in sorted(results.iterdir()):
+        if plate.is_dir() and not plate.name.startswith("."):
+            yield from (folder for folder in sorted(plate.iterdir()) if folder.is_dir())
+
+
+def _restored_well(result: WellResult) -> RestoredWell:
+    return RestoredWell(
+        well=well_id(result),
+        revision=result.revision,
+        status=result.status,
+        inputs=input_uses(result),
+        predicted={entry.site: tuple(entry.key) for entry in result.site_results},
+        first_plane_at=result.timing.first_plane_at,
+        last_plane_at=result.timing.last_plane_at,
+    )
+
+
+def _json_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
+
+
+def _read_plate_file(path: Path) -> PlateFile | None:
+    """A plate.json that cannot be read is as one that is not there: all it says is written anew."""
+    try:
+        return PlateFile.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def _read_well(path: Path) -> WellResult | str:
+    try:
+        return WellResult.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        return f"is no well result: {where + ': ' if where else ''}{first['msg']}"
+
+
+def _whose(
+    plate: PlateFile | None, wells: dict[Path, WellResult | str], rejections: dict[str, Rejection]
+) -> AcquisitionId | None:
+    if plate is not None:
+        return AcquisitionId(plate.plate, plate.acquisition)
+    for result in wells.values():
+        if isinstance(result, WellResult):
+            return AcquisitionId(result.plate, result.acquisition)
+    return next((found.acquisition for found in rejections.values() if found.acquisition), None)
+
+
+def _misplaced(result: WellResult, acquisition: AcquisitionId, path: Path) -> str | None:
+    try:
+        well = well_id(result)
+    except ValueError as error:
+        return str(error)
+    if well.acquisition != acquisition or well_json(path.parent.parent, well) != path:
+        return f"says it is {result.plate} {result.acquisition} {well.stem}, and lies elsewhere"
+    return None
+
+
+def _check_ledger(results: Path, path: Path, result: WellResult, ledger: Ledger, read: PlateFolder) -> str | None:
+    """Compare a result with its line; one that was committed without its line is noted to be listed."""
+    name = path.relative_to(results).as_posix()
+    listed = ledger.revisions(name)
+    found = digest(path.read_bytes())
+    newest = max(listed, default=0)
+    if result.revision < newest:
+        return f"is revision {result.revision}, and the ledger lists {newest}"
+    if result.revision in listed:
+        return None if listed[result.revision] == found else "was changed: its SHA-256 is not the one in the ledger"
+    for revision in range(newest + 1, result.revision):
+        older = read.folder / "revisions" / f"{path.stem}.r{revision}.json"
+        if older.is_file():
+            read.unlisted.append((name, revision, digest(older.read_bytes())))
+    read.unlisted.append((name, result.revision, found))
+    return None

@@ -1,0 +1,300 @@
+"""Every file format of the results folder, and their JSON Schemas (`python -m hcs_daemon.publish.schemas docs/schemas`).
+
+Files are written through these models, so that what the schema says and what is written cannot part.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from hcs_daemon.vocabulary import PlateState, Reason, Used, Verdict, WellStatus
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Document(BaseModel):
+    """What all formats share: unknown keys are refused, NaN and infinity do not occur."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+    def line(self) -> bytes:
+        """As one line of JSON, without a newline."""
+        return self.model_dump_json(by_alias=True).encode()
+
+    def text(self) -> bytes:
+        """As JSON for people: a key a line, and an entry a line where a key holds a list of objects."""
+        fields = self.model_dump(mode="json", by_alias=True)
+        body = ",\n".join(f"  {json.dumps(key)}: {_value(value)}" for key, value in fields.items())
+        return f"{{\n{body}\n}}\n".encode()
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[\n" + ",\n".join(f"    {_json(item)}" for item in value) + "\n  ]"
+    return _json(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+class SitesEntry(Document):
+    """How the sites of a well fared, by the instrument's numbers."""
+
+    expected: Count
+    analysed: Count
+    missing: list[int] = Field(description="sites without all their planes, which may still come")
+    rejected: list[int] = Field(description="sites whose last hope was a rejected plane")
+    failed: list[int] = Field(description="sites of which the model gave nothing that can be used")
+
+
+class PredictionEntry(Document):
+    """The well's verdict: softmax of the mean over its sites' logits."""
+
+    label: str
+    probabilities: dict[str, Share]
+    site_agreement: Share = Field(description="share of the analysed sites whose own first class is the label")
+    hit: bool = Field(description="not the control's class, with at least model.hit_probability")
+    representative_site: int = Field(description="the site nearest (Euclid) the well's mean logits")
+
+
+class ChecksEntry(Document):
+    """Whether the explanation holds; errors are relative to the change explained. null: not a finite number."""
+
+    completeness_error: float | None
+    efficiency_error: float | None
+    deletion_auc: float | None
+    random_deletion_auc: float | None
+    passed: bool
+
+
+class ChangeEntry(Document):
+    """What is explained: the contrast in logits, from the control reference to the site."""
+
+    from_: float = Field(alias="from")
+    to: float
+
+
+class SiteExplanationEntry(Document):
+    """One explained site."""
+
+    site: int
+    channel_shapley: dict[str, float] = Field(description="logits; they sum to change.to - change.from")
+    change: ChangeEntry
+    checks: ChecksEntry
+
+
+class ExplanationEntry(Document):
+    """Why the model prefers `target` to `against`."""
+
+    method: str
+    target: str
+    against: str
+    reference: str = Field(description="what an absent channel was replaced by")
+    sites: list[SiteExplanationEntry]
+
+
+class QualityEntry(Document):
+    """Medians over the analysed planes, by channel."""
+
+    focus: dict[str, float] = Field(
+        description="variance of the Laplacian over the variance of the pixels; higher is sharper"
+    )
+    saturated_fraction: dict[str, float] = Field(description="share of pixels at the declared depth's full scale")
+    flags: list[str] = Field(description="`saturated:CHANNEL`: more than 1 % of the pixels at full scale")
+
+
+class ModelEntry(Document):
+    """The model that gave the verdict, and on what it ran."""
+
+    name: str
+    version: str
+    sha256: str
+    device: str
+    demonstration: bool = False
+
+
+class InputEntry(Document):
+    """One accepted plane, and what became of it."""
+
+    path: str = Field(description="relative to the watched folder (plate.json: root)")
+    size_bytes: Count
+    mtime_ns: int
+    sha256: Sha256
+    channel: str
+    channel_id: str = Field(description="as the instrument writes it")
+    site: int
+    z: int
+    observed_bits: Count
+    min: Count
+    max: Count
+    used: Used
+    shape: tuple[int, int] = Field(description="height, width in pixels")
+    container: str
+    saturated_fraction: float
+    focus: float | None
+    seen_at: AwareDatetime
+
+
+class TimingEntry(Document):
+    """Wall clock in UTC; the latency is measured by the monotonic clock."""
+
+    first_plane_at: AwareDatetime
+    last_plane_at: AwareDatetime
+    published_at: AwareDatetime
+    latency_s: float = Field(description="seconds from the last plane being complete to this file")
+
+
+class SiteResultEntry(Document):
+    """What the model said of one analysed site."""
+
+    site: int
+    key: list[Sha256] = Field(description="digests of its planes' files, in channel order")
+    label: str
+    logits: list[float]
+    embedding: list[float]
+    focus: dict[str, float | None]
+    saturated_fraction: dict[str, float]
+
+
+class WellResult(Document):
+    """One revision of a well's result: `wells/B03.json`, `revisions/B03.r1.json`."""
+
+    schema_: Literal["hcs-daemon/well-result/1"] = Field("hcs-daemon/well-result/1", alias="schema")
+    plate: str
+    acquisition: str
+    well: str
+    time: int = Field(1, ge=1, description="time point, counted from 1")
+    status: WellStatus
+    revision: int = Field(ge=1)
+    supersedes: int | None
+    sites: SitesEntry
+    channels: list[str]
+    prediction: PredictionEntry | None
+    explanation: ExplanationEntry | None
+    quality: QualityEntry
+    model: ModelEntry
+    settings_fingerprint: Sha256 = Field(description="of expectations, model and explanation settings; see plate.json")
+    timing: TimingEntry
+    warnings: list[str]
+    classes: list[str] = Field(description="the order of logits")
+    site_results: list[SiteResultEntry]
+    inputs: list[InputEntry]
+
+
+class RejectionLine(Document):
+    """One rejected file; the newest line of a path counts."""
+
+    schema_: Literal["hcs-daemon/rejection/1"] = Field("hcs-daemon/rejection/1", alias="schema")
+    at: AwareDatetime
+    path: str
+    sha256: Sha256 | None
+    reason: Reason
+    detail: str
+    hint: str
+    plate: str | None = None
+    acquisition: str | None = None
+    well: str | None = None
+    time: int | None = None
+    site: int | None = None
+    channel: str | None = None
+    channel_id: str | None = None
+    z: int | None = None
+    size_bytes: Count
+    mtime_ns: int
+    withdrawn: bool = False
+
+
+class LedgerLine(Document):
+    """One well revision, chained to the line before."""
+
+    schema_: Literal["hcs-daemon/ledger/1"] = Field("hcs-daemon/ledger/1", alias="schema")
+    number: int = Field(ge=1)
+    time: AwareDatetime
+    path: str = Field(description="of the well's newest revision, relative to the results folder")
+    revision: int = Field(ge=1)
+    sha256: Sha256 = Field(description="of this revision's bytes")
+    previous: Sha256 = Field(description="of the line before, without its newline; 64 zeros in the first")
+
+
+class DepthEntry(Document):
+    """What a channel's planes so far say about its declared bit depth."""
+
+    declared: int
+    verdict: Verdict
+    evidence: str
+
+
+class ContrastEntry(Document):
+    """The raw counts that pictures of this plate show as black and as white."""
+
+    black: float
+    white: float
+
+
+class VersionsEntry(Document):
+    """The programs that made the results."""
+
+    hcs_daemon: str
+    python: str
+    numpy: str
+
+
+class PlateFile(Document):
+    """One acquisition of a plate: `plate.json`."""
+
+    schema_: Literal["hcs-daemon/plate/1"] = Field("hcs-daemon/plate/1", alias="schema")
+    plate: str
+    acquisition: str
+    state: PlateState
+    root: str = Field(description="the watched folder that inputs are relative to")
+    folder: str = Field(description="the measurement's folder below the root")
+    instrument: str
+    instrument_plate_id: str | None
+    instrument_measurement_id: str | None
+    opened_at: AwareDatetime
+    finished_at: AwareDatetime | None
+    expectations: dict[str, Any]
+    expectations_from: str
+    shape: tuple[int, int] | None = Field(description="height, width of its planes in pixels")
+    pixel_size_um: float | None
+    sites_per_well: int | None
+    settings: dict[str, Any]
+    settings_fingerprint: Sha256
+    model: ModelEntry
+    versions: VersionsEntry
+    bit_depth: dict[str, DepthEntry]
+    counts: dict[str, int] = Field(description="planes by outcome; wells seen")
+    wells: dict[WellStatus, int] = Field(description="wells published, by status")
+    verdicts: dict[str, int] = Field(description="wells published, by label")
+    contrast: dict[str, ContrastEntry] | None = Field(description="raw counts, once pictures are drawn")
+
+
+SCHEMAS: dict[str, type[Document]] = {
+    "well-result": WellResult,
+    "rejection": RejectionLine,
+    "ledger": LedgerLine,
+    "plate": PlateFile,
+}
+"""File stem of the schema -> its model."""
+
+
+def schema_text(model: type[Document]) -> str:
+    """The model's JSON Schema, as it stands in docs/schemas."""
+    return json.dumps(model.model_json_schema(by_alias=True), indent=1, sort_keys=True) + "\n"
+
+
+def write_schemas(folder: Path) -> None:
+    """Write every JSON Schema into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stem, model in SCHEMAS.items():
+        (folder / f"{stem}.schema.json").write_text(schema_text(model), encoding="utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    write_schemas(Path(sys.argv[1]))

@@ -1,0 +1,235 @@
+"""Drawings on their way: what waits for the plate's contrast, what is being drawn, what must be asked for again.
+
+A plate's pictures share one contrast, so that two wells can be compared by eye. It is taken from the first sites to be
+drawn, preferably those whose verdict is the control's, and then fixed. A result never waits for any of this.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor, Future, wait
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from hcs_daemon.plate import AcquisitionId, WellId
+from hcs_daemon.publish.panels import AttributionPanels, SitePanels
+from hcs_daemon.publish.schemas import WellResult
+from hcs_daemon.records import SiteWanted
+from hcs_daemon.telemetry import Event, get_log
+
+SAMPLES = 12
+"""Sites from which a plate's contrast is taken."""
+ENOUGH_CONTROLS = 3
+"""With so many control sites among them, only these count."""
+BLACK_PERCENTILE, WHITE_PERCENTILE = 1.0, 99.8
+PATIENCE_S = 30.0
+"""Where no further site comes for so long, the contrast is taken from what is there."""
+MOST_WAITING = 64
+"""Beyond this many, the pixels are let go and asked for again later: about 3 MB a drawing."""
+AT_ONCE = 4
+
+Contrast = Mapping[str, tuple[float, float]]
+"""Channel -> (black, white) in raw counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class WellPicture:
+    """Everything that a well's picture shows.
+
+    rejections: in words, a line a rejected file of the well. panels: None when there are no pixels to show; then
+    `problem` may say why. contrast: the plate's.
+    """
+
+    result: WellResult
+    rejections: tuple[str, ...] = ()
+    panels: SitePanels | None = None
+    attribution: AttributionPanels | None = None
+    contrast: Contrast = field(default_factory=dict)
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A finished picture. png: the file's bytes."""
+
+    well: WellId
+    revision: int
+    png: bytes
+
+
+@dataclass(slots=True)
+class _Plate:
+    contrast: Contrast | None = None
+    samples: list[tuple[bool, dict[str, tuple[float, float]]]] = field(default_factory=list)
+    waiting: dict[WellId, WellPicture] = field(default_factory=dict)
+    last_s: float = 0.0
+
+
+class Studio:
+    """Hands drawings to the executor and collects them. Owned by the publish thread, which never waits here."""
+
+    def __init__(self, drawing: Executor, control_class: str) -> None:
+        self._drawing = drawing
+        self._control_class = control_class
+        self._plates: dict[AcquisitionId, _Plate] = {}
+        self._under_way: dict[Future[bytes], tuple[WellId, int]] = {}
+        self._without_pixels: dict[WellId, tuple[WellPicture, SiteWanted]] = {}
+        self._asked: dict[SiteWanted, tuple[WellId, WellPicture]] = {}
+        self._ready: deque[tuple[WellId, WellPicture]] = deque()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being drawn or asked for. What waits for its plate's contrast does not count."""
+        return not (self._under_way or self._without_pixels or self._asked or self._ready)
+
+    @property
+    def drawing(self) -> bool:
+        """Whether something is being drawn, or can be."""
+        return bool(self._under_way or self._ready)
+
+    def holds(self, acquisition: AcquisitionId) -> bool:
+        """Whether pictures of this plate wait for its contrast."""
+        return bool(self._plate(acquisition).waiting)
+
+    def close(self, acquisition: AcquisitionId) -> None:
+        """Let go of a plate of which nothing more is expected."""
+        self._plates.pop(acquisition, None)
+
+    def contrast(self, acquisition: AcquisitionId) -> Contrast | None:
+        """The plate's contrast, once it is fixed."""
+        return self._plate(acquisition).contrast
+
+    def adopt(self, acquisition: AcquisitionId, contrast: Contrast | None) -> None:
+        """Go on with the contrast that an earlier run fixed."""
+        self._plate(acquisition).contrast = contrast
+
+    def forget(self, acquisition: AcquisitionId) -> None:
+        """Take a new contrast: the plate is done again."""
+        self._plate(acquisition).contrast = None
+
+    def add(self, well: WellId, picture: WellPicture, wanted: SiteWanted | None, now_s: float) -> None:
+        """Draw a picture when its contrast is known. wanted: how to ask for its pixels again."""
+        self.drop(well)
+        if picture.panels is None:
+            self._ready.append((well, picture))
+            return
+        plate = self._plate(well.acquisition)
+        self._sample(plate, picture)
+        plate.last_s = now_s
+        if self._waiting >= MOST_WAITING and wanted is not None:
+            self._without_pixels[well] = (replace(picture, panels=None), wanted)
+        else:
+            plate.waiting[well] = picture
+
+    def ask(self, well: WellId, picture: WellPicture, wanted: SiteWanted) -> SiteWanted:
+        """A picture whose pixels are yet to come."""
+        self.drop(well)
+        self._asked[wanted] = (well, picture)
+        return wanted
+
+    def asked(self, wanted: SiteWanted) -> tuple[WellId, WellPicture] | None:
+        """The picture that this was asked for, once."""
+        return self._asked.pop(wanted, None)
+
+    def drop(self, well: WellId) -> None:
+        """Forget what is not drawn yet of an older revision."""
+        self._plate(well.acquisition).waiting.pop(well, None)
+        self._without_pixels.pop(well, None)
+        for wanted in [wanted for wanted, (owner, _) in self._asked.items() if owner == well]:
+            del self._asked[wanted]
+        self._ready = deque(item for item in self._ready if item[0] != well)
+
+    def step(self, now_s: float) -> list[SiteWanted]:
+        """Start drawings; what is to be asked for again."""
+        for plate in self._plates.values():
+            if plate.contrast is None and plate.waiting:
+                late = now_s - plate.last_s >= PATIENCE_S
+                if len(plate.samples) >= SAMPLES or late:
+                    self._fix(plate)
+            self._release(plate)
+        while self._ready and len(self._under_way) < AT_ONCE:
+            self._start(*self._ready.popleft())
+        return self._ask_again()
+
+    def settle(self, acquisition: AcquisitionId) -> None:
+        """Nothing more comes of this plate: its contrast is taken from what is there."""
+        plate = self._plate(acquisition)
+        if plate.contrast is None and plate.samples:
+            self._fix(plate)
+
+    def collect(self) -> Iterator[Drawn]:
+        """Pictures that are finished; one that failed is said in the log and left out."""
+        for future in [future for future in self._under_way if future.done()]:
+            well, revision = self._under_way.pop(future)
+            failure = future.exception()
+            if failure is None:
+                yield Drawn(well, revision, future.result())
+            else:
+                get_log().error(
+                    Event.PICTURE_FAILED,
+                    plate=well.acquisition.plate,
+                    well=well.stem,
+                    detail=repr(failure),
+                    hint="the result stands; its picture is tried again at the next start",
+                )
+
+    def wait(self) -> None:
+        """Wait until what is being drawn is drawn. Only for the end of the program."""
+        wait(list(self._under_way))
+
+    @property
+    def _waiting(self) -> int:
+        held = sum(len(plate.waiting) for plate in self._plates.values())
+        return held + len(self._ready) + len(self._under_way)
+
+    def _plate(self, acquisition: AcquisitionId) -> _Plate:
+        return self._plates.setdefault(acquisition, _Plate())
+
+    def _sample(self, plate: _Plate, picture: WellPicture) -> None:
+        if plate.contrast is not None or len(plate.samples) >= SAMPLES:
+            return
+        assert picture.panels is not None
+        prediction = picture.result.prediction
+        ranges = {
+            channel: _range(pixels)
+            for channel, pixels in zip(picture.result.channels, picture.panels.pixels, strict=True)
+        }
+        plate.samples.append((prediction is not None and prediction.label == self._control_class, ranges))
+
+    def _fix(self, plate: _Plate) -> None:
+        controls = [ranges for control, ranges in plate.samples if control]
+        chosen = controls if len(controls) >= ENOUGH_CONTROLS else [ranges for _, ranges in plate.samples]
+        plate.contrast = {
+            channel: (
+                float(np.median([ranges[channel][0] for ranges in chosen])),
+                float(np.median([ranges[channel][1] for ranges in chosen])),
+            )
+            for channel in chosen[0]
+        }
+        plate.samples.clear()
+
+    def _release(self, plate: _Plate) -> None:
+        if plate.contrast is None:
+            return
+        for well, picture in plate.waiting.items():
+            self._ready.append((well, replace(picture, contrast=plate.contrast)))
+        plate.waiting.clear()
+
+    def _start(self, well: WellId, picture: WellPicture) -> None:
+        from hcs_daemon.publish.pictures import draw_well  # noqa: PLC0415 (fonts and SciPy, for drawing only)
+
+        future = self._drawing.submit(draw_well, picture)
+        self._under_way[future] = (well, picture.result.revision)
+
+    def _ask_again(self) -> list[SiteWanted]:
+        asked: list[SiteWanted] = []
+        while self._without_pixels and self._waiting + len(self._asked) < MOST_WAITING // 2:
+            well = next(iter(self._without_pixels))
+            picture, wanted = self._without_pixels.pop(well)
+            asked.append(self.ask(well, picture, wanted))
+        return asked
+
+
+def _range(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint16]]) -> tuple[float, float]:
+    black, white = np.percentile(pixels, (BLACK_PERCENTILE, WHITE_PERCENTILE))
+    return float(black), max(float(white), float(black) + 1.0)
