@@ -1,1 +1,1 @@
-"""From complete sites to predictions and attributions. The only floor that knows torch."""
+"""The network: model packages, batching, inference, attribution and its checks. The only room that knows torch."""

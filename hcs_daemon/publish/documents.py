@@ -195,6 +195,7 @@ def _site_explanation(attribution: Attribution) -> SiteExplanationEntry:
     return SiteExplanationEntry(
         site=attribution.site.site,
         channel_shapley={name: _exact(value) for name, value in attribution.channel_shapley.items()},
+        channel_spread=_spread(attribution),
         change=ChangeEntry(from_=_exact(attribution.reference_contrast), to=_exact(attribution.contrast)),
         checks=ChecksEntry(
             completeness_error=_finite(checks.completeness_error),
@@ -204,6 +205,11 @@ def _site_explanation(attribution: Attribution) -> SiteExplanationEntry:
             passed=checks.passed,
         ),
     )
+
+
+def _spread(attribution: Attribution) -> dict[str, float] | None:
+    spread = attribution.channel_spread
+    return None if spread is None else {name: _exact(value) for name, value in spread.items()}
 
 
 def is_finite(attribution: Attribution) -> bool:

@@ -85,6 +85,9 @@ class SiteExplanationEntry(Document):
 
     site: int
     channel_shapley: dict[str, float] = Field(description="logits; they sum to change.to - change.from")
+    channel_spread: dict[str, float] | None = Field(
+        None, description="logits; standard deviation of each over the reference sites, null where there is one only"
+    )
     change: ChangeEntry
     checks: ChecksEntry
 
