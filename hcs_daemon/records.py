@@ -173,9 +173,9 @@ class Attribution:
     target: the class explained; against: the class it is contrasted with; what is explained is
     logit(target) - logit(against), from `reference_contrast` (the control) to `contrast` (the site).
     reference: in words, what an absent channel was replaced by. channel_shapley: exact Shapley value by
-    channel, in logits, the mean over the reference sites; channel_spread: its standard deviation over them (n - 1), None
-    where there is one only. heat: (channels, height, width) float32, integrated gradients in logits a pixel, at the
-    model's pixel size, in the site's own frame. reference_pixels: (channels, height, width) raw counts, one
+    channel, in logits, the mean over the reference sites; channel_spread: its standard deviation over them (n - 1),
+    None where there is one only. heat: (channels, height, width) float32, integrated gradients in logits a pixel,
+    at the model's pixel size, in the site's own frame. reference_pixels: (channels, height, width) raw counts, one
     control picture at the model's pixel size, for display.
     """
 

@@ -1,4 +1,4 @@
-"""A model package's manifest: what the network expects and what it says. No torch here, so that settings are checked fast.
+"""A model package's manifest: what the network expects, and what it says. No torch here: settings are checked fast.
 
 A package is a folder: `manifest.json`, `model.pt2`, `selftest.npz`, `references.npz`, `card.md`; docs/model-package.md.
 """
@@ -47,8 +47,8 @@ class Normalisation(_Entry):
 class Manifest(_Entry):
     """`manifest.json`. Channels, normalisation, logits and references are in the order given here.
 
-    tile_px: edge of the square that the network sees, at pixel_size_um micrometres a pixel. references: class -> in words,
-    where each of its pictures in references.npz comes from.
+    tile_px: edge of the square that the network sees, at pixel_size_um micrometres a pixel. references: class -> in
+    words, where each of its sites in references.npz comes from.
     """
 
     schema_: Literal["hcs-daemon/model-package/1"] = Field(SCHEMA, alias="schema")
