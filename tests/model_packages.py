@@ -57,7 +57,7 @@ def manifest(**changes: object) -> Manifest:
 def package_of(
     program: nn.Module, made: Manifest | None = None, references: Mapping[str, Pixels] | None = None
 ) -> Package:
-    """A package in memory, as if it had been loaded. references: by default flat control sites of 100 and 110 counts."""
+    """A package in memory, as if it had been loaded. references: by default flat control sites of 100 and 110."""
     made = made or manifest()
     flat = np.stack([np.full((len(made.channels), made.tile_px, made.tile_px), level) for level in (100, 110)])
     given = selftest_input(made)
@@ -86,8 +86,8 @@ def write_tiny_package(folder: Path, program: nn.Module | None = None, made: Man
     shape = (2, len(made.channels), 2 * made.tile_px, 2 * made.tile_px)
     write_package(
         folder,
-        program or ChannelMeans([[0.0, 0.0, 0.0], [0.0, 0.0, 2.0], [1.0, 0.0, -1.0]], nn.Tanh()),
-        made,
+        module=program or ChannelMeans([[0.0, 0.0, 0.0], [0.0, 0.0, 2.0], [1.0, 0.0, -1.0]], nn.Tanh()),
+        manifest_fields=made.model_dump(exclude={"weights_sha256", "schema_"}),
         selftest_input=selftest_input(made),
         references={name: rng.integers(100, 120, shape, dtype=np.uint16) for name in made.references},
         card="# tiny\n\nFor tests.\n",

@@ -66,7 +66,7 @@ def test_any_other_package_is_a_path(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_with_a_manifest_is_named(tmp_path: Path, changes: dict[str, object], said: str) -> None:
-    with pytest.raises(PackageError, match="manifest.json") as caught:
+    with pytest.raises(PackageError, match=r"manifest\.json") as caught:
         read_manifest(written(tmp_path, **changes))
     assert said in caught.value.message
     assert caught.value.exit_code == 3
@@ -75,7 +75,7 @@ def test_what_is_wrong_with_a_manifest_is_named(tmp_path: Path, changes: dict[st
 @pytest.mark.parametrize("text", ["", "[]", "{", "\x00"])
 def test_what_is_no_manifest_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text, "utf-8")
-    with pytest.raises(PackageError, match="manifest.json"):
+    with pytest.raises(PackageError, match=r"manifest\.json"):
         read_manifest(tmp_path)
 
 
