@@ -1,0 +1,163 @@
+"""Stand-ins for what a test does not want to wait for: time, threads, the network. All else is the real thing."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hcs_daemon.config import Settings
+from hcs_daemon.records import (
+    Attribution,
+    ExplainTask,
+    ExplanationChecks,
+    ModelFacts,
+    Pixels,
+    Prediction,
+    Site,
+    SiteReturned,
+)
+from hcs_daemon.telemetry import Telemetry
+from hcs_daemon.vocabulary import ExplanationResult, SiteOutcome
+
+CHANNELS = ("DNA", "ER", "RNA", "AGP", "Mito")
+"""Those of the simulated instrument; its channel ids count from 1."""
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Clock:
+    """Time that passes only when told to. now: monotonic seconds."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+        self._began = now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+    def utc(self) -> datetime:
+        """The wall clock: noon of 2026-01-01 when the clock was made."""
+        return datetime(2026, 1, 1, 12, tzinfo=UTC) + timedelta(seconds=self.now - self._began)
+
+
+class InlineExecutor(Executor):
+    """Does the work at once, in the thread that asks. done: how many jobs."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """A future that is finished already."""
+        self.done += 1
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 (as a pool does: whoever asks for the result gets it)
+            future.set_exception(error)
+        return future
+
+
+def make_settings(folder: Path, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
+    """Settings for the simulated instrument: watch `folder/in`, write `folder/out`, no pictures, no port.
+
+    overrides: section -> key -> value. A file is complete after two seconds, a well waits 900 for its planes.
+    """
+    values: dict[str, dict[str, Any]] = {
+        "watch": {"directory": str(folder / "in"), "settle_s": 2.0},
+        "expect": {"bit_depth": 16, "channels": {name: str(id_) for id_, name in enumerate(CHANNELS, 1)}},
+        "model": {"package": "demo"},
+        "results": {"directory": str(folder / "out"), "min_free_bytes": 0, "pictures": "none"},
+        "http": {"port": 0},
+    }
+    for section, changed in (overrides or {}).items():
+        values.setdefault(section, {}).update(changed)
+    return Settings.model_validate(values)
+
+
+class FakeDevice:
+    """A model that is a few sums: a class for each channel, whose logit is that channel's mean light.
+
+    Class `much_DNA` has the logit mean(DNA) / 100, the control's class the mean over all channels; the embedding is
+    the channels' means. A site without light is the reference, and since all is linear the channels' contributions
+    are its Shapley values. predicted, explained: sites it was asked for, in order. batches: how many at a time.
+    """
+
+    def __init__(self, telemetry: Telemetry | None = None, channels: tuple[str, ...] = CHANNELS) -> None:
+        self._telemetry = telemetry
+        self.predicted: list[str] = []
+        self.explained: list[str] = []
+        self.batches: list[int] = []
+        self._weights = np.vstack([np.full(len(channels), 1 / len(channels)), np.eye(len(channels))]) / 100
+        self.facts = ModelFacts(
+            name="sums",
+            version="1",
+            sha256="5" * 64,
+            device="cpu",
+            channels=channels,
+            classes=("control", *(f"much_{channel}" for channel in channels)),
+            control_class="control",
+            tile_px=64,
+            pixel_size_um=1.196,
+            bit_depth=16,
+            container="uint16",
+            demonstration=False,
+        )
+
+    def predict(self, sites: Sequence[Site]) -> list[Prediction]:
+        """One prediction a site, in order."""
+        self.batches.append(len(sites))
+        self.predicted += [_place(site) for site in sites]
+        if self._telemetry is not None:
+            self._telemetry.sites.labels(SiteOutcome.PREDICTED).inc(len(sites))
+        return [
+            Prediction(site.id, site.key, self._logits(site.pixels), light(site.pixels).astype(np.float32), 0.01)
+            for site in sites
+        ]
+
+    def explain(self, task: ExplainTask) -> SiteReturned:
+        """The channels' shares in the contrast, and the same spread evenly over the picture."""
+        self.explained.append(_place(task.site))
+        if self._telemetry is not None:
+            self._telemetry.explanations.labels(ExplanationResult.PASSED).inc()
+        return SiteReturned(task.wanted, task.site, self._attribution(task))
+
+    def _logits(self, pixels: Pixels) -> NDArray[np.float32]:
+        return np.asarray(self._weights @ light(pixels), np.float32)
+
+    def _attribution(self, task: ExplainTask) -> Attribution:
+        target, against = task.wanted.explain_target, task.wanted.explain_against
+        assert target is not None
+        assert against is not None
+        row = {name: self._weights[index] for index, name in enumerate(self.facts.classes)}
+        shares = (row[target] - row[against]) * light(task.site.pixels)
+        shape = task.site.pixels.shape
+        return Attribution(
+            site=task.site.id,
+            key=task.site.key,
+            method="sums",
+            target=target,
+            against=against,
+            reference="a site without light",
+            contrast=float(shares.sum()),
+            reference_contrast=0.0,
+            channel_shapley={name: float(share) for name, share in zip(self.facts.channels, shares, strict=True)},
+            checks=ExplanationChecks(0.0, 0.0, 0.2, 0.5, passed=True),
+            heat=np.broadcast_to(shares[:, None, None] / (shape[1] * shape[2]), shape).astype(np.float32),
+            reference_pixels=np.zeros(shape, np.uint16),
+            reference_name="darkness",
+            explain_s=0.02,
+        )
+
+
+def light(pixels: Pixels) -> NDArray[np.float64]:
+    """Each channel's mean, in raw counts."""
+    return np.asarray(pixels.mean(axis=(1, 2), dtype=np.float64))
+
+
+def _place(site: Site) -> str:
+    return f"{site.id.well.stem}/{site.id.site}"
