@@ -49,13 +49,15 @@ class Device(Protocol):
 class Mailbox(Generic[T]):
     """A queue with a soft bound: producers ask for `room` before they begin work, and putting never blocks.
 
-    bell: set whenever something is put, to wake the one who takes.
+    bell: set whenever something is put, to wake the one who takes. givers: set when a full box has room again, to wake
+    those who put.
     """
 
-    def __init__(self, limit: int, bell: threading.Event) -> None:
+    def __init__(self, limit: int, bell: threading.Event, givers: Sequence[threading.Event] = ()) -> None:
         self._limit = limit
         self._items: deque[T] = deque()
-        self.bell = bell
+        self._bell = bell
+        self._givers = givers
 
     def __len__(self) -> int:
         return len(self._items)
@@ -68,14 +70,19 @@ class Mailbox(Generic[T]):
     def put(self, item: T) -> None:
         """Add an item at the end."""
         self._items.append(item)
-        self.bell.set()
+        self._bell.set()
 
     def take(self) -> T | None:
         """The oldest item, or None."""
+        was_full = not self.room
         try:
-            return self._items.popleft()
+            item = self._items.popleft()
         except IndexError:
             return None
+        if was_full and self.room:
+            for giver in self._givers:
+                giver.set()
+        return item
 
 
 class Mail:
@@ -87,8 +94,10 @@ class Mail:
         self.publish_bell = threading.Event()
         self.scans: Mailbox[ScanReport] = Mailbox(1 << 62, self.intake_bell)
         self.wanted: Mailbox[SiteWanted] = Mailbox(1 << 62, self.intake_bell)
-        self.device: Mailbox[ToDevice] = Mailbox(site_limit, self.device_bell)
-        self.publish: Mailbox[ToPublish | Prediction] = Mailbox(PUBLISH_LIMIT, self.publish_bell)
+        self.device: Mailbox[ToDevice] = Mailbox(site_limit, self.device_bell, [self.intake_bell])
+        self.publish: Mailbox[ToPublish | Prediction] = Mailbox(
+            PUBLISH_LIMIT, self.publish_bell, [self.intake_bell, self.device_bell]
+        )
 
 
 class IntakeStage:
