@@ -21,9 +21,18 @@ from hcs_daemon.instruments.naming import (
 )
 from hcs_daemon.plate import AcquisitionId, WellPosition
 
-_PLANE = re.compile(
-    r"r(\d{2})c(\d{2})f(\d{2,6})p(\d{2,6})-ch(\d{1,6})sk(\d{1,6})fk(\d{1,6})fl(\d{1,6})\.tiff?", re.IGNORECASE
+_PARTS = (
+    ("row", r"r(\d{2})"),
+    ("column", r"c(\d{2})"),
+    ("site", r"f(\d{2,6})"),
+    ("z", r"p(\d{2,6})"),
+    ("channel", r"-ch(\d{1,6})"),
+    ("time point", r"sk(\d{1,6})"),
+    ("exposure", r"fk(\d{1,6})"),
+    ("FLIM", r"fl(\d{1,6})"),
+    ("ending", r"\.tiff?"),
 )
+_PLANE = re.compile("".join(part for _, part in _PARTS), re.IGNORECASE | re.ASCII)
 _INDEX = re.compile(r"index(\.idx|\.ref)?\.xml", re.IGNORECASE)
 _OTHER_METADATA_SUFFIXES = {".xml", ".txt", ".csv", ".json"}
 GRAMMAR = "r01c01f01p01-ch1sk1fk1fl1.tiff"
@@ -41,7 +50,7 @@ class Harmony:
         match = _PLANE.fullmatch(path.name)
         if match is None:
             return self._other(path)
-        row, column, site, z, time = (int(match[group]) for group in (1, 2, 3, 4, 6))
+        row, column, site, z, channel, time, exposure, flim = (int(group) for group in match.groups())
         try:
             position = WellPosition(row, column)
         except ValueError as error:
@@ -49,9 +58,8 @@ class Harmony:
         if min(site, z, time) < 1:
             return Reading(FileKind.UNKNOWN, problem="site, z and time point count from 1 in a Harmony name")
         acquisition = self.acquisition_of(root_name, path)
-        return Reading(
-            FileKind.PLANE, PlaneAddress(acquisition, position, site, channel=str(int(match[5])), z=z, time=time)
-        )
+        address = PlaneAddress(acquisition, position, site, channel=str(channel), z=z, time=time)
+        return Reading(FileKind.PLANE, address, _beyond_the_first(exposure, flim))
 
     def acquisition_of(self, root_name: str, path: PurePosixPath) -> AcquisitionId:
         """The acquisition by the measurement folder's name."""
@@ -70,7 +78,25 @@ class Harmony:
             return Reading(FileKind.METADATA)
         if path.suffix.lower() in _OTHER_METADATA_SUFFIXES:
             return Reading(FileKind.NO_DATA)
-        return Reading(FileKind.UNKNOWN, problem=f"a Harmony plane is called like {GRAMMAR}")
+        return Reading(FileKind.UNKNOWN, problem=_misfit(path.name))
+
+
+def _misfit(name: str) -> str:
+    """Where a name stops being one that Harmony gives."""
+    fits, at = "", 0
+    for what, part in _PARTS:
+        match = re.compile(fits + part, re.IGNORECASE | re.ASCII).match(name)
+        if match is None:
+            where = f"after {name[:at]!r}" if at else "at its beginning"
+            return f"a Harmony plane is called like {GRAMMAR}, and {where} there is no {what}"
+        fits, at = fits + part, match.end()
+    return f"a Harmony plane is called like {GRAMMAR}, and this name goes on after {name[:at]!r}"
+
+
+def _beyond_the_first(exposure: int, flim: int) -> str:
+    if max(exposure, flim) <= 1:
+        return ""
+    return f"exposure {exposure}, FLIM {flim} of a channel of which the first one counts"
 
 
 def read_index(path: Path) -> Manifest | None:
@@ -89,7 +115,7 @@ def read_index(path: Path) -> Manifest | None:
                     element.clear()
                 elif tag in {"ImageResolutionX", "PlateID", "MeasurementID"} and element.text:
                     found.setdefault(tag, element.text.strip())
-    except (ParseError, DefusedXmlException):
+    except (ParseError, DefusedXmlException, ValueError, LookupError):  # the latter: no such encoding
         return None
     return Manifest(
         pixel_size_um=_micrometres(found.get("ImageResolutionX")),

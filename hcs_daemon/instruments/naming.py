@@ -37,7 +37,11 @@ class PlaneAddress:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How a name was read. problem: in words, why an UNKNOWN name does not fit the nearest grammar."""
+    """How a name was read.
+
+    problem: in words, why an UNKNOWN name does not fit the nearest grammar, or why a PLANE is only one more image of a
+    channel whose first image counts.
+    """
 
     kind: FileKind
     address: PlaneAddress | None = None
@@ -87,6 +91,12 @@ def is_no_data(path: PurePosixPath) -> bool:
         or _PREVIEW_NAME.match(name) is not None
         or path.parent.name.lower() in _PREVIEW_FOLDERS
     )
+
+
+def name_of_root(root: Path) -> str:
+    """What the watched folder is called where a plate is named after it: an `Images` folder says nothing."""
+    folder = root.parent if root.name.lower() == "images" and root.parent.name else root
+    return folder.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def acquisition_from(root_name: str, measurement: PurePosixPath) -> AcquisitionId:

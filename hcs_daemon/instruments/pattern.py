@@ -44,11 +44,11 @@ class Pattern:
                 acquisition=self.acquisition_of(root_name, path),
                 position=_position(groups),
                 site=_number(groups, "site"),
-                channel=groups["channel"],
+                channel=_text(groups, "channel"),
                 z=_number(groups, "z"),
                 time=_number(groups, "time"),
             )
-        except (ValueError, KeyError) as error:
+        except ValueError as error:
             return Reading(FileKind.UNKNOWN, problem=f"watch.pattern matches, but {error}")
         return Reading(FileKind.PLANE, address)
 
@@ -78,10 +78,16 @@ class Pattern:
 def _position(groups: dict[str, str]) -> WellPosition:
     if "well" in groups:
         return WellPosition.parse(groups["well"])
-    row, column = groups["row"], groups["col"]
+    row, column = _text(groups, "row"), _text(groups, "col")
     if row.isdigit():
         return WellPosition(int(row), int(column))
     return WellPosition.parse(f"{row}{column}")
+
+
+def _text(groups: dict[str, str], key: str) -> str:
+    if not groups.get(key):
+        raise ValueError(f"its group {key} is empty")
+    return groups[key]
 
 
 def _number(groups: dict[str, str], key: str) -> int:

@@ -8,7 +8,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,8 +66,14 @@ class _Handler(FileSystemEventHandler):
         self._hints = hints
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Note where something happened; opening and reading are no news."""
+        """Note where something happened; opening and reading are no news.
+
+        A folder is "modified" by every file made in it, which has an event of its own: to list it each time would be
+        to list it as often as it has files.
+        """
         if event.event_type in {"opened", "closed_no_write", "deleted"}:
+            return
+        if event.is_directory and event.event_type == "modified":
             return
         for path in (event.src_path, event.dest_path):
             if path:
@@ -108,23 +114,31 @@ def is_network_folder(folder: Path, mounts: str | None = None) -> bool:
     return best[1].startswith(_NETWORK_FILE_SYSTEMS)
 
 
-def list_files(folder: Path) -> Iterator[Sighting]:
+def list_files(folder: Path, unlistable: Callable[[Path, OSError], None] | None = None) -> Iterator[Sighting]:
     """Every file below a folder; links to folders are not followed, so that a circle cannot trap it.
 
-    Raises OSError when `folder` itself cannot be listed; what vanishes below it meanwhile is left out.
+    unlistable: told of folders below that are there and cannot be listed. What vanishes meanwhile is left out. Raises
+    OSError when `folder` itself cannot be listed.
     """
     with os.scandir(folder) as entries:
         listed = list(entries)
-    for entry in listed:
+    waiting = [iter(listed)]  # a stack, for trees can be deeper than calls
+    while waiting:
+        entry = next(waiting[-1], None)
+        if entry is None:
+            waiting.pop()
+            continue
         try:
-            if entry.is_dir(follow_symlinks=False):
-                yield from list_files(Path(entry.path))
-            else:
+            if not entry.is_dir(follow_symlinks=False):
                 yield _sighting(Path(entry.path), entry)
+                continue
+            with os.scandir(entry.path) as entries:
+                waiting.append(iter(list(entries)))
         except FileNotFoundError:
             continue
-        except PermissionError as error:
-            get_log().warning(Event.WATCH_UNAVAILABLE, folder=entry.path, detail=str(error))
+        except OSError as error:
+            if unlistable is not None:
+                unlistable(Path(entry.path), error)
 
 
 def _sighting(path: Path, entry: os.DirEntry[str]) -> Sighting:
@@ -138,7 +152,8 @@ def _sighting(path: Path, entry: os.DirEntry[str]) -> Sighting:
 class Scanner:
     """The last listing of the folder, and what changed since. Owned by the scanner thread.
 
-    report: takes each ScanReport. clock: monotonic seconds.
+    report: takes each ScanReport. What a full look does not find is forgotten here, and so reported again when it is
+    back; what that means is for intake to say, which takes nothing as deleted.
     """
 
     def __init__(
@@ -155,19 +170,24 @@ class Scanner:
         self._telemetry = telemetry
         self._report = report
         self._last: dict[Path, tuple[int, int]] = {}
+        self._hinted: set[Path] = set()
         self._unhinted: set[Path] = set()
-        self._scans = 0
+        self._unlistable: set[Path] = set()
+        self._failure = ""
         self._next_scan = float("-inf")
         self.available: bool | None = None
 
     def step(self, now: float) -> None:
         """Look at what was hinted, and at everything when it is time."""
-        hinted = self._hints.take()
-        if hinted:
-            self._look_at(hinted)
-        if now >= self._next_scan:
-            self.scan()
-            self._next_scan = now + self._rescan_s
+        try:
+            hinted = self._hints.take()
+            if hinted:
+                self._look_at(hinted)
+            if now >= self._next_scan:
+                self._next_scan = now + self._rescan_s
+                self.scan()
+        except Exception as error:  # noqa: BLE001 (a scanner that died would leave a daemon that sees nothing)
+            self._fail(error)
 
     def wait_s(self, now: float) -> float:
         """Seconds until the next rescan."""
@@ -177,55 +197,76 @@ class Scanner:
         """One look at the whole folder; says so when it is not there, and takes nothing as deleted."""
         began = time.perf_counter()
         changed: list[Sighting] = []
-        found: set[Path] = set()
+        listing: dict[Path, tuple[int, int]] = {}
+        unlistable: set[Path] = set()
         try:
-            for sighting in list_files(self._root):
-                if self._is_new(sighting, found):
+            for sighting in list_files(self._root, lambda path, error: self._skip(path, error, unlistable)):
+                state = (sighting.size_bytes, sighting.mtime_ns)
+                listing[sighting.path] = state
+                if self._last.get(sighting.path) != state:
                     changed.append(sighting)
                 if len(changed) >= CHUNK:
                     self._report(ScanReport(tuple(changed), finished=False))
                     changed = []
         except OSError as error:
             self._unavailable(error)
-            self._report(ScanReport(tuple(changed), finished=False))
             return
+        self._count_missed(listing)
+        self._last, self._unlistable = listing, unlistable
         self._now_available()
-        self._count_missed(found)
-        self._scans += 1
+        self._failure = ""
         self._telemetry.rescan_seconds.observe(time.perf_counter() - began)
         self._telemetry.stage_last_progress.labels(Stage.SCAN).set(time.time())
         self._report(ScanReport(tuple(changed), finished=True))
 
-    def _is_new(self, sighting: Sighting, found: set[Path]) -> bool:
-        state = (sighting.size_bytes, sighting.mtime_ns)
-        known = self._last.get(sighting.path)
-        if known == state:
-            return False
-        self._last[sighting.path] = state
-        if known is None:
-            found.add(sighting.path)
-        return True
+    def _skip(self, folder: Path, error: OSError, unlistable: set[Path]) -> None:
+        """A folder below that cannot be listed: said once, until it can be."""
+        unlistable.add(folder)
+        if folder not in self._unlistable:
+            get_log().warning(
+                Event.WATCH_UNAVAILABLE,
+                folder=folder,
+                detail=str(error),
+                hint="let the daemon's user read it; the rest goes on, and it is tried again every rescan_s",
+            )
 
-    def _count_missed(self, found: set[Path]) -> None:
-        """A file found by two rescans without an event in between was missed; the first scan's are older than us."""
-        self._telemetry.watch_missed_events.inc(len(self._unhinted))
-        self._unhinted = found if self._scans else set()
+    def _count_missed(self, listing: Mapping[Path, tuple[int, int]]) -> None:
+        """A file that two looks found without an event before the second was missed.
+
+        What the first look finds, and the first after the folder was away, is older than our watching.
+        """
+        self._telemetry.watch_missed_events.inc(len((self._unhinted - self._hinted) & listing.keys()))
+        new = listing.keys() - self._last.keys() if self.available else set()
+        self._unhinted = new - self._hinted
+        self._hinted = set()
 
     def _look_at(self, paths: Iterable[str]) -> None:
         seen: list[Sighting] = []
-        for name in paths:
-            path = Path(name)
-            self._unhinted.discard(path)
+        for path in map(Path, paths):
             try:
                 status = path.stat()
+                if stat.S_ISDIR(status.st_mode) and path.is_symlink():
+                    continue  # not followed; the rescan names it
                 folder = stat.S_ISDIR(status.st_mode)
                 looks = list(list_files(path)) if folder else [Sighting(path, status.st_size, status.st_mtime_ns)]
             except OSError:  # gone again, or a share that hiccups: the rescan will tell
                 continue
-            seen.extend(look for look in looks if self._is_new(look, set()))
-            self._unhinted.difference_update(look.path for look in looks)
+            self._hinted.update(look.path for look in looks)
+            for look in looks:
+                state = (look.size_bytes, look.mtime_ns)
+                if self._last.get(look.path) != state:
+                    self._last[look.path] = state
+                    seen.append(look)
         if seen:
             self._report(ScanReport(tuple(seen), finished=False))
+
+    def _fail(self, error: Exception) -> None:
+        """Whatever it was: said once, shown as unready, and tried again at the next rescan."""
+        if repr(error) != self._failure:
+            self._failure = repr(error)
+            get_log().error(Event.THREAD_FAILED, stage=Stage.SCAN, detail=repr(error), exc_info=error)
+        self.available = False
+        self._telemetry.watch_available.set(0)
 
     def _now_available(self) -> None:
         if self.available is not True:
@@ -234,6 +275,8 @@ class Scanner:
         self._telemetry.watch_available.set(1)
 
     def _unavailable(self, error: OSError) -> None:
+        """The folder is away. Files that were sought meanwhile were not found: all is reported again afterwards."""
+        self._last = {}
         if self.available is not False:
             get_log().warning(
                 Event.WATCH_UNAVAILABLE,

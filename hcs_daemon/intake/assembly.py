@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from hcs_daemon.instruments.naming import Manifest
-from hcs_daemon.plate import AcquisitionId, PlaneId, WellId, WellPosition
+from hcs_daemon.plate import AcquisitionId, WellId, WellPosition
 from hcs_daemon.records import ChannelDepth, InputUse, PlaneRecord, Rejection, RestoredWell
 from hcs_daemon.vocabulary import PlateState, Reason, Used, Verdict
 
+PlaneKey = tuple[int, str, int]
+"""Site number, channel name, z."""
 ANALYSED_Z = 1
 VOTES_FOR_A_SHAPE = 3
 """So many planes of one shape settle the plate's, so that one odd first plane does not condemn the rest."""
@@ -44,15 +46,17 @@ class Census:
 class WellBook:
     """One well's planes. Owned by the intake thread.
 
-    planes: the ones that count, by (site, channel name, z). superseded: by path, those imaged again since.
-    rejected: path -> (site, channel name). outstanding: paths seen and not yet decided. dispatched: site -> key of
-    what the device was given. sent: what publish was last told, to tell it only what is new.
+    planes: the ones that count. superseded: by address and path, those that were imaged again since. rejected: path ->
+    (site, channel name) of planes that will not come. copies: path -> (address, SHA-256) of files refused because
+    another one at their address has the same bytes. outstanding: names of files seen and not yet decided. dispatched:
+    site -> key of what the device was given. sent: what publish was last told, to tell it only what is new.
     """
 
     well: WellId
-    planes: dict[tuple[int, str, int], PlaneRecord] = field(default_factory=dict)
-    superseded: dict[str, PlaneRecord] = field(default_factory=dict)
+    planes: dict[PlaneKey, PlaneRecord] = field(default_factory=dict)
+    superseded: dict[PlaneKey, dict[str, PlaneRecord]] = field(default_factory=dict)
     rejected: dict[str, tuple[int, str]] = field(default_factory=dict)
+    copies: dict[str, tuple[PlaneKey, str]] = field(default_factory=dict)
     outstanding: set[str] = field(default_factory=set)
     sites_named: set[int] = field(default_factory=set)
     dispatched: dict[int, tuple[str, ...]] = field(default_factory=dict)
@@ -60,9 +64,10 @@ class WellBook:
     last_plane_at: datetime | None = None
     last_plane_s: float = 0.0
     touched_s: float = 0.0
-    sent: tuple[object, ...] | None = None
+    sent: object = None
+    sent_decided: bool = False
 
-    def touch(self, at: datetime, complete_s: float, now: float) -> None:
+    def note_verdict(self, at: datetime, complete_s: float, now: float) -> None:
         """A plane of this well was decided. complete_s: when its file was complete; both monotonic seconds."""
         self.first_plane_at = self.first_plane_at or at
         self.last_plane_at = at
@@ -74,26 +79,27 @@ class WellBook:
 
         Another path with other bytes: the well was imaged again, and the later file counts.
         """
-        key = (record.id.site.site, record.channel, record.id.z)
-        there = self.planes.get(key)
-        if there is None or there.source.path == record.source.path:
-            self.planes[key] = record
-        elif there.source.sha256 == record.source.sha256:
-            return there.source.path
-        elif record.source.mtime_ns >= there.source.mtime_ns:
-            self.superseded[there.source.path] = there
-            self.planes[key] = record
+        key, path = key_of(record), record.source.path
+        others = self._others(key, path)
+        twin = next((name for name, other in others.items() if other.source.sha256 == record.source.sha256), None)
+        self._arrange(key, others if twin is not None else {**others, path: record})
+        if twin is not None:
+            self.copies[path] = (key, record.source.sha256)
         else:
-            self.superseded[record.source.path] = record
-        return None
+            self.copies.pop(path, None)
+            self.rejected.pop(path, None)
+        return twin
 
-    def remove(self, path: str) -> None:
+    def remove(self, key: PlaneKey, path: str) -> None:
         """The bytes of an accepted file are there no more; an older plane at its address counts again."""
-        self.superseded.pop(path, None)
-        for key, record in list(self.planes.items()):
-            if record.source.path == path:
-                del self.planes[key]
-                self._bring_back(key)
+        self._arrange(key, self._others(key, path))
+
+    def orphans(self) -> list[str]:
+        """Take out the copies whose original is there no more."""
+        found = [path for path, (key, sha256) in self.copies.items() if sha256 not in self._digests(key)]
+        for path in found:
+            del self.copies[path]
+        return found
 
     def site_planes(self, site: int, channels: tuple[str, ...]) -> tuple[PlaneRecord, ...] | None:
         """The site's planes in channel order, or None while one is lacking."""
@@ -103,16 +109,38 @@ class WellBook:
     def inputs(self, analysed: set[int]) -> tuple[InputUse, ...]:
         """Every accepted plane and what became of it, in the order of site, channel, z."""
         uses = [InputUse(record, _use(record, analysed)) for _, record in sorted(self.planes.items())]
-        return (*uses, *(InputUse(record, Used.SUPERSEDED) for _, record in sorted(self.superseded.items())))
+        older = [takes[path] for _, takes in sorted(self.superseded.items()) for path in sorted(takes)]
+        return (*uses, *(InputUse(record, Used.SUPERSEDED) for record in older))
 
-    def _bring_back(self, key: tuple[int, str, int]) -> None:
-        older = [
-            record for record in self.superseded.values() if (record.id.site.site, record.channel, record.id.z) == key
-        ]
-        if older:
-            newest = max(older, key=lambda record: record.source.mtime_ns)
-            del self.superseded[newest.source.path]
-            self.planes[key] = newest
+    def _digests(self, key: PlaneKey) -> set[str]:
+        return {record.source.sha256 for record in self._others(key, "").values()}
+
+    def _others(self, key: PlaneKey, path: str) -> dict[str, PlaneRecord]:
+        takes = dict(self.superseded.get(key, {}))
+        if key in self.planes:
+            takes[self.planes[key].source.path] = self.planes[key]
+        takes.pop(path, None)
+        return takes
+
+    def _arrange(self, key: PlaneKey, takes: dict[str, PlaneRecord]) -> None:
+        """Of the files at one address the latest counts; whatever order they came in."""
+        self.planes.pop(key, None)
+        self.superseded.pop(key, None)
+        if takes:
+            latest = max(takes, key=lambda path: (takes[path].source.mtime_ns, path))
+            self.planes[key] = takes.pop(latest)
+        if takes:
+            self.superseded[key] = takes
+
+
+def key_of(record: PlaneRecord) -> PlaneKey:
+    """The address of a plane within its well."""
+    return (record.id.site.site, record.channel, record.id.z)
+
+
+def site_key(planes: tuple[PlaneRecord, ...]) -> tuple[str, ...]:
+    """SHA-256 of a site's planes: what a prediction of it stands for, as `Site.key`."""
+    return tuple(plane.source.sha256 for plane in planes)
 
 
 def _use(record: PlaneRecord, analysed: set[int]) -> Used:
@@ -125,19 +153,21 @@ def _use(record: PlaneRecord, analysed: set[int]) -> Used:
 class PlateBook:
     """One acquisition of a plate. Owned by the intake thread.
 
-    sites_named: site numbers seen in any well. learned_sites: how many sites wells had whose time ran out, where
-    nothing else says it. undecided: planes that wait until the plate's shape is settled. level_bits: channel -> the
-    most bits that any of its planes showed, and the plane's path.
+    manifests: what each metadata file promises; manifest: all of it together. sites_named: site numbers seen in any
+    well. learned_sites: how many sites wells had whose time ran out, where nothing else says it. undecided: by path,
+    planes that wait until the plate's shape is settled, and since when. level_bits: channel -> the most bits that any
+    of its planes showed, and the plane's path.
     """
 
     acquisition: AcquisitionId
     folder: str
+    manifests: dict[str, Manifest] = field(default_factory=dict)
     manifest: Manifest = field(default_factory=Manifest)
     shape: tuple[int, int] | None = None
     state: PlateState = PlateState.ACQUIRING
     outdated: bool = False
     wells: dict[WellId, WellBook] = field(default_factory=dict)
-    undecided: list[tuple[str, PlaneRecord, float]] = field(default_factory=list)
+    undecided: dict[str, tuple[PlaneRecord, float]] = field(default_factory=dict)
     sites_named: set[int] = field(default_factory=set)
     learned_sites: int = 0
     counts: Counter[str] = field(default_factory=Counter)
@@ -154,6 +184,24 @@ class PlateBook:
         """A file of this site was seen, good or bad."""
         book.sites_named.add(site)
         self.sites_named.add(site)
+
+    def promise(self, name: str, manifest: Manifest) -> None:
+        """A metadata file came, or came again.
+
+        What several say is added up; where they differ the first name counts.
+        """
+        self.manifests[name] = manifest
+        said = [self.manifests[each] for each in sorted(self.manifests)]
+        sites: dict[WellPosition, frozenset[int]] = {}
+        for each in said:
+            for position, numbers in each.sites.items():
+                sites[position] = sites.get(position, frozenset()) | numbers
+        self.manifest = Manifest(
+            pixel_size_um=next((each.pixel_size_um for each in said if each.pixel_size_um), None),
+            sites=sites,
+            plate_id=next((each.plate_id for each in said if each.plate_id), None),
+            measurement_id=next((each.measurement_id for each in said if each.measurement_id), None),
+        )
 
     def census(self, book: WellBook, channels: tuple[str, ...], per_well: int, *, all_named: bool) -> Census:
         """Count a well. per_well: sites a well by the settings, 0: unknown. all_named: all names are seen."""
@@ -181,7 +229,7 @@ class PlateBook:
 
     def vote(self, *, last_chance: bool) -> tuple[int, int] | None:
         """The shape that enough undecided planes agree on; at the last chance, the most frequent."""
-        votes = Counter(record.shape for _, record, _ in self.undecided)
+        votes = Counter(record.shape for record, _ in self.undecided.values())
         if not votes:
             return None
         shape, count = votes.most_common(1)[0]
@@ -220,26 +268,29 @@ class PlateBook:
 def restore_well(plate: PlateBook, well: RestoredWell) -> WellBook:
     """Fill a well's book with what an earlier run published."""
     book = plate.well(well.well)
-    for use in well.inputs:
-        record = use.plane
+    for record in (use.plane for use in well.inputs):
         plate.name_site(book, record.id.site.site)
         plate.note_bits(record)
-        if use.used is Used.SUPERSEDED:
-            book.superseded[record.source.path] = record
-        else:
-            book.planes[(record.id.site.site, record.channel, record.id.z)] = record
+        book.place(record)
     book.dispatched.update(well.predicted)
     book.first_plane_at, book.last_plane_at = well.first_plane_at, well.last_plane_at
     return book
 
 
-def restore_rejection(plate: PlateBook, rejection: Rejection) -> PlaneId | None:
-    """Note an earlier run's rejection in its well, where it stands in for a plane that will not come."""
-    plane = rejection.plane
-    if plane is None or rejection.reason is Reason.DUPLICATE_PLANE or rejection.channel is None:
+def restore_rejection(plate: PlateBook, rejection: Rejection) -> WellBook | None:
+    """Note an earlier run's rejection in its well; None where it says nothing of a well.
+
+    The line is newer than a result that still counts the same file.
+    """
+    plane, channel = rejection.plane, rejection.channel
+    if plane is None or channel is None:
         return None
     book = plate.well(plane.site.well)
     plate.name_site(book, plane.site.site)
-    if plane.z == ANALYSED_Z:
-        book.rejected[rejection.path] = (plane.site.site, rejection.channel)
-    return plane
+    key = (plane.site.site, channel, plane.z)
+    book.remove(key, rejection.path)
+    if rejection.reason is Reason.DUPLICATE_PLANE:
+        book.copies[rejection.path] = (key, rejection.sha256 or "")
+    elif rejection.reason is not Reason.DUPLICATE_CHANNEL and plane.z == ANALYSED_Z:
+        book.rejected[rejection.path] = (plane.site.site, channel)
+    return book

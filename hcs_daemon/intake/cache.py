@@ -21,7 +21,7 @@ class PixelCache:
 
     def put(self, plane: PlaneId, sha256: str, pixels: Pixels) -> None:
         """Keep (height, width) pixels of a file with this digest, as far as the budget allows."""
-        self.drop(plane)
+        self._remove(plane)
         self._needed[plane] = (sha256, pixels)
         self.held_bytes += pixels.nbytes
         self._fit()
@@ -40,8 +40,12 @@ class PixelCache:
         if found is not None:
             self._spent[plane] = found
 
-    def drop(self, plane: PlaneId) -> None:
-        """These pixels are not wanted any more."""
+    def drop(self, plane: PlaneId, sha256: str) -> None:
+        """The pixels of a file with this digest are not wanted any more."""
+        if self.get(plane, sha256) is not None:
+            self._remove(plane)
+
+    def _remove(self, plane: PlaneId) -> None:
         for shelf in (self._needed, self._spent):
             found = shelf.pop(plane, None)
             if found is not None:

@@ -53,8 +53,11 @@ Outcome = Decoded | Refused | Changed | NotYet | Gone
 
 
 def look(path: Path) -> Sighting:
-    """One look at a file. Raises OSError."""
-    status = path.stat()
+    """One look at a file; at a link itself where it leads to nowhere. Raises OSError."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        status = path.lstat()
     return Sighting(path, status.st_size, status.st_mtime_ns)
 
 
@@ -87,31 +90,37 @@ def confirm(file: StableFile) -> Outcome | None:
     return None
 
 
-def reread(root: Path, record: PlaneRecord) -> Pixels | str:
-    """The pixels of an accepted plane once more, or in words why they are not the same any more."""
-    path = root / record.source.path
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A plane that did not give the pixels it gave before, and in words why."""
+
+    record: PlaneRecord
+    problem: str
+
+
+def reread(path: Path, record: PlaneRecord) -> Pixels | Unread:
+    """The pixels of an accepted plane once more, from the file it came from."""
     try:
         data = path.read_bytes()
     except OSError as error:
-        return f"{record.source.path} cannot be read again: {error.strerror}"
+        return Unread(record, f"{record.source.path} cannot be read again: {error.strerror}")
     if hashlib.sha256(data).hexdigest() != record.source.sha256:
-        return f"{record.source.path} has changed since it was checked"
+        return Unread(record, f"{record.source.path} has changed since it was checked")
     try:
         return decode_plane(data).pixels
     except TiffProblem as problem:
-        return f"{record.source.path}: {problem.detail}"
+        return Unread(record, f"{record.source.path}: {problem.detail}")
 
 
-def reread_site(root: Path, records: tuple[PlaneRecord, ...], held: dict[int, Pixels]) -> Pixels | str:
+def reread_site(planes: Sequence[tuple[Path, PlaneRecord]], held: dict[int, Pixels]) -> Pixels | Unread:
     """A site's pixels, (channels, height, width): those held in memory by position, the rest from disk."""
-    planes: list[Pixels] = []
-    for position, record in enumerate(records):
-        pixels = held.get(position)
-        found = reread(root, record) if pixels is None else pixels
-        if isinstance(found, str):
-            return found
-        planes.append(found)
-    return stack(planes)
+    found: list[Pixels] = []
+    for position, (path, record) in enumerate(planes):
+        pixels = held[position] if position in held else reread(path, record)
+        if isinstance(pixels, Unread):
+            return pixels
+        found.append(pixels)
+    return stack(found)
 
 
 def stack(planes: Sequence[Pixels]) -> Pixels:
@@ -121,17 +130,9 @@ def stack(planes: Sequence[Pixels]) -> Pixels:
 
 def _bytes_of(file: StableFile) -> bytes | Outcome:
     """The whole file, if it is still what settled, before and after reading."""
-    if not file.path.is_file():
-        return _not_a_file(file)
-    if file.size_bytes > 2 * MAX_PLANE_BYTES:
-        return Refused(
-            Refusal(
-                Reason.TOO_LARGE, f"{file.size_bytes} bytes", "no single plane is that large; export one plane a file"
-            )
-        )
-    before = confirm(file)
-    if before is not None:
-        return before
+    kept_from = confirm(file) or _unfit(file)
+    if kept_from is not None:
+        return kept_from
     try:
         data = file.path.read_bytes()
     except FileNotFoundError:
@@ -141,15 +142,20 @@ def _bytes_of(file: StableFile) -> bytes | Outcome:
     return confirm(file) or data
 
 
-def _not_a_file(file: StableFile) -> Outcome:
-    try:
-        file.path.lstat()
-    except OSError:
-        return Gone()
-    return Refused(
-        Refusal(
-            Reason.NOT_AN_IMAGE,
-            "is no regular file",
-            "a folder, a link to nowhere or a device has an image's name; remove it",
+def _unfit(file: StableFile) -> Refused | None:
+    """A file that must not even be opened."""
+    if not file.path.is_file():
+        return Refused(
+            Refusal(
+                Reason.NOT_AN_IMAGE,
+                "is no regular file",
+                "a folder, a link to nowhere or a device has an image's name; remove it",
+            )
         )
-    )
+    if file.size_bytes > 2 * MAX_PLANE_BYTES:
+        return Refused(
+            Refusal(
+                Reason.TOO_LARGE, f"{file.size_bytes} bytes", "no single plane is that large; export one plane a file"
+            )
+        )
+    return None

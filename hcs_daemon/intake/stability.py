@@ -22,6 +22,11 @@ class Settling:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def due_s(self) -> float:
+        """Monotonic seconds at which the next file may be ready; infinite when none waits."""
+        return self._due[0][0] if self._due else float("inf")
+
     def see(self, sighting: Sighting, now: float, extra_s: float = 0.0) -> None:
         """Note one look at a file; a changed size or time starts its wait again. extra_s: seconds to wait longer."""
         if self._waiting.get(sighting.path) == sighting:

@@ -1,0 +1,122 @@
+"""What an earlier run left: believed for every file that is as it was then, forgotten for every other."""
+
+from dataclasses import dataclass, replace
+
+from hcs_daemon.intake.assembly import PlateBook, restore_rejection, restore_well
+from hcs_daemon.intake.state import FileEntry, IntakeState
+from hcs_daemon.plate import AcquisitionId
+from hcs_daemon.records import Rejection, Restored, RestoredPlate
+from hcs_daemon.telemetry import Event, get_log
+from hcs_daemon.vocabulary import PlaneOutcome, PlateState, Reason, WellStatus
+
+_NEVER = -1
+"""The size of no file: one that is remembered with it is read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A file as an earlier run decided it.
+
+    rejection: its standing line, None where it was accepted. outcome: as it is counted already, None where not.
+    """
+
+    size_bytes: int
+    mtime_ns: int
+    rejection: Rejection | None
+    outcome: PlaneOutcome | None = None
+
+
+class History:
+    """The plates and files of an earlier run that were not seen again yet. Owned by the intake thread."""
+
+    def __init__(self, restored: Restored) -> None:
+        self._plates = {plate.acquisition: plate for plate in restored.plates}
+        self._files: dict[AcquisitionId, dict[str, Remembered]] = {}
+        self._loose = {rejection.path: rejection for rejection in restored.rejections}
+        self._log = get_log()
+
+    def open(self, plate: PlateBook, state: IntakeState, now: float) -> None:
+        """A plate is met: take over what was done, or, if it was under other expectations, only its rejections."""
+        restored = self._plates.pop(plate.acquisition, None)
+        if restored is None:
+            return
+        for rejection in restored.rejections:
+            self._remember(plate.acquisition, rejection)
+        if restored.outdated and restored.state is PlateState.ACQUIRING:
+            self.start_over(plate.acquisition)
+            self._say_redone(
+                plate,
+                "model or expectations changed before it was finished; its wells are done again, as new revisions",
+            )
+            return
+        plate.state, plate.shape, plate.outdated = restored.state, restored.shape, restored.outdated
+        self._take_over(plate, restored, state, now)
+
+    def recall(self, file: FileEntry) -> Remembered | None:
+        """What an earlier run decided about a file that is met now."""
+        if file.plane is not None:
+            return self._files.get(file.acquisition, {}).pop(file.name, None)
+        before = self._loose.get(file.name)
+        return Remembered(before.size_bytes, before.mtime_ns, before) if before is not None else None
+
+    def distrust(self, acquisition: AcquisitionId, name: str) -> None:
+        """Have a file read again when it is met; what is said of it stands until then."""
+        files = self._files.get(acquisition, {})
+        if name in files:
+            files[name] = replace(files[name], size_bytes=_NEVER)
+
+    def start_over(self, acquisition: AcquisitionId) -> None:
+        """Have all files of a plate read again when they are met, and counted anew."""
+        files = self._files.get(acquisition, {})
+        for name, before in files.items():
+            files[name] = replace(before, size_bytes=_NEVER, outcome=None)
+
+    def redo(self, plate: PlateBook) -> None:
+        """A plate finished under other expectations grows: one plate, one model, so all of it is done again."""
+        self.start_over(plate.acquisition)
+        self._say_redone(plate, "a plane came to a plate that was finished under another model or other expectations")
+
+    def _remember(self, acquisition: AcquisitionId, rejection: Rejection) -> None:
+        # what could not be opened then may be now, with nothing about it changed
+        size = _NEVER if rejection.reason is Reason.UNREADABLE else rejection.size_bytes
+        outcome = outcome_of(rejection.reason)
+        remembered = Remembered(size, rejection.mtime_ns, rejection, outcome)
+        self._files.setdefault(acquisition, {})[rejection.path] = remembered
+
+    def _take_over(self, plate: PlateBook, restored: RestoredPlate, state: IntakeState, now: float) -> None:
+        rejected = {rejection.path for rejection in restored.rejections}
+        for well in restored.wells:
+            book = restore_well(plate, well)
+            book.touched_s = book.last_plane_s = now
+            book.sent_decided = well.status is not WellStatus.PARTIAL
+            if well.status is WellStatus.COMPLETE:
+                plate.learned_sites = max(plate.learned_sites, len(well.predicted))
+            else:
+                state.touch(book)
+            for source in (use.plane.source for use in well.inputs):
+                if source.path not in rejected:
+                    plate.counts[PlaneOutcome.ACCEPTED] += 1
+                    remembered = Remembered(source.size_bytes, source.mtime_ns, None, PlaneOutcome.ACCEPTED)
+                    self._files.setdefault(plate.acquisition, {})[source.path] = remembered
+        for rejection in restored.rejections:
+            plate.counts[outcome_of(rejection.reason)] += 1
+            touched = restore_rejection(plate, rejection)
+            if touched is not None:  # its result, if there is one, was written before
+                touched.note_verdict(touched.last_plane_at or rejection.at, now, now)
+                state.touch(touched)
+        for book in plate.wells.values():
+            for path in book.orphans():
+                self.distrust(plate.acquisition, path)
+
+    def _say_redone(self, plate: PlateBook, hint: str) -> None:
+        self._log.warning(
+            Event.PLATE_REDONE,
+            plate=plate.acquisition.plate,
+            acquisition=plate.acquisition.acquisition,
+            hint=hint,
+        )
+
+
+def outcome_of(reason: Reason) -> PlaneOutcome:
+    """How a refused plane is counted."""
+    return PlaneOutcome.DUPLICATE if reason is Reason.DUPLICATE_PLANE else PlaneOutcome.REJECTED

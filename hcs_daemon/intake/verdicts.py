@@ -1,0 +1,224 @@
+"""What becomes of a file that was read: a plane in its well's book, or a line in `rejected.jsonl`."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from hcs_daemon.intake import refusals
+from hcs_daemon.intake.assembly import ANALYSED_Z, PlaneKey, PlateBook, WellBook, site_key
+from hcs_daemon.intake.cache import PixelCache
+from hcs_daemon.intake.history import outcome_of
+from hcs_daemon.intake.reading import Decoded
+from hcs_daemon.intake.state import FileEntry, IntakeState
+from hcs_daemon.intake.validation import Refusal
+from hcs_daemon.records import PlaneRecord, Rejection, SourceFile, StableFile
+from hcs_daemon.telemetry import Event, get_log
+from hcs_daemon.vocabulary import PlaneOutcome, Reason
+
+_SAYS_NOTHING_OF_ITS_PLANE = {Reason.DUPLICATE_PLANE, Reason.DUPLICATE_CHANNEL}
+"""Refused for another file's sake: the plane itself may still be there, or come."""
+
+
+class Verdicts:
+    """Accepts and refuses. Owned by the intake thread.
+
+    dispatch: told of a site that got a plane. look_again: told the name of a file whose verdict may be another now.
+    """
+
+    def __init__(
+        self,
+        state: IntakeState,
+        cache: PixelCache,
+        dispatch: Callable[[PlateBook, WellBook, int], None],
+        look_again: Callable[[PlateBook, str], None],
+    ) -> None:
+        self._state = state
+        self._cache = cache
+        self._dispatch = dispatch
+        self._look_again = look_again
+        self._log = get_log()
+
+    def accept(self, file: FileEntry, stable: StableFile, decoded: Decoded, now: float) -> None:
+        """A good plane: into its well, as soon as the plate's shape is settled."""
+        assert file.plane is not None
+        assert file.channel is not None
+        height, width = decoded.pixels.shape
+        record = PlaneRecord(
+            id=file.plane,
+            channel=file.channel,
+            source=SourceFile(file.name, stable.size_bytes, stable.mtime_ns, decoded.sha256),
+            shape=(height, width),
+            container=decoded.pixels.dtype.name,
+            measures=decoded.measures,
+            seen_at=self._state.now_utc(),
+        )
+        plate = self._state.plates[file.acquisition]
+        if file.plane.z == ANALYSED_Z:
+            self._cache.put(record.id, decoded.sha256, decoded.pixels)
+        if plate.shape is None:
+            plate.undecided[file.name] = (record, now)
+            self.settle_shape(plate, now, last_chance=False)
+        else:
+            self._place(file, plate, record, plate.shape, now)
+
+    def settle_shape(self, plate: PlateBook, now: float, *, last_chance: bool) -> bool:
+        """Decide the plate's shape if enough planes agree, or whatever they say at the last chance."""
+        shape = plate.vote(last_chance=last_chance)
+        if shape is None:
+            return False
+        plate.shape, plate.news_due = shape, True
+        held, plate.undecided = plate.undecided, {}
+        for name, (record, _) in held.items():
+            file = self._state.files[self._state.path_of(name)]
+            self._place(file, plate, record, shape, now)
+        return True
+
+    def refuse(self, file: FileEntry, refusal: Refusal, sha256: str | None, now: float) -> None:
+        """Reject a file: one line, one log line, one count; the plate goes on."""
+        file.decided = True
+        self._take_back(file, refusal)
+        self._note_verdict(file, now)
+        rejection = Rejection(
+            at=self._state.now_utc(),
+            path=file.name,
+            reason=refusal.reason,
+            detail=refusal.detail,
+            hint=refusal.hint,
+            size_bytes=file.size_bytes,
+            mtime_ns=file.mtime_ns,
+            sha256=sha256,
+            acquisition=file.acquisition if file.plane is not None else None,
+            plane=file.plane,
+            channel=file.channel,
+        )
+        before, file.rejection = file.rejection, rejection
+        if before is not None and (before.reason, before.sha256) == (rejection.reason, rejection.sha256):
+            self._recount(file, outcome_of(refusal.reason))
+            return  # the same file judged the same again: its line stands
+        self._state.to_publish.append(rejection)
+        self._state.telemetry.rejections.labels(refusal.reason).inc()
+        self._count(file, outcome_of(refusal.reason))
+        self._log.warning(
+            Event.PLANE_REJECTED,
+            path=file.name,
+            reason=refusal.reason,
+            detail=refusal.detail,
+            hint=refusal.hint,
+            plate=file.acquisition.plate if file.plane is not None else None,
+            well=file.plane.site.well.stem if file.plane is not None else None,
+        )
+
+    def ignore(self, file: FileEntry) -> None:
+        """A plane of a channel that is not analysed; one that was refused under other settings is that no more."""
+        self.withdraw(file, "the settings ignore its channel now")
+        file.decided = True
+        if file.outcome is not PlaneOutcome.IGNORED:
+            self._count(file, PlaneOutcome.IGNORED)
+
+    def withdraw(self, file: FileEntry, why: str) -> None:
+        """Take the file's standing line back, if it has one."""
+        before, file.rejection = file.rejection, None
+        if before is None:
+            return
+        self._state.to_publish.append(
+            replace(
+                before,
+                at=self._state.now_utc(),
+                hint=why,
+                size_bytes=file.size_bytes,
+                mtime_ns=file.mtime_ns,
+                withdrawn=True,
+            )
+        )
+        self._log.info(Event.REJECTION_WITHDRAWN, path=file.name, reason=before.reason)
+
+    def forget(self, file: FileEntry) -> None:
+        """The file is gone. What was analysed of it stays; what was not will not be."""
+        self._state.settle_account(file)
+        del self._state.files[file.path]
+        if file.plane is None:
+            return
+        plate = self._state.plates[file.acquisition]
+        plate.undecided.pop(file.name, None)
+        book, key = self._state.book_of(file), _key(file)
+        if book is None or key is None:
+            return
+        planes = book.site_planes(key[0], self._state.channels)
+        if planes is None or book.dispatched.get(key[0]) != site_key(planes):
+            self._remove(plate, book, key, file)
+            self._recount(file, None)
+
+    def _place(
+        self, file: FileEntry, plate: PlateBook, record: PlaneRecord, shape: tuple[int, int], now: float
+    ) -> None:
+        if record.shape != shape:
+            self._cache.drop(record.id, record.source.sha256)
+            self.refuse(file, refusals.wrong_shape(record.shape, shape), record.source.sha256, now)
+            return
+        book = plate.well(record.id.site.well)
+        twin = book.place(record)
+        if twin is not None:
+            self.refuse(file, refusals.duplicate(twin), record.source.sha256, now)
+            return
+        self.withdraw(file, "the file is whole now and was accepted")
+        file.decided, file.tries = True, 0
+        plate.note_bits(record)
+        self._count(file, PlaneOutcome.ACCEPTED)
+        self._note_verdict(file, now)
+        self._free_copies(plate, book)
+        self._dispatch(plate, book, record.id.site.site)
+
+    def _take_back(self, file: FileEntry, refusal: Refusal) -> None:
+        """A plane of a well will not come, or is there no more."""
+        book, key = self._state.book_of(file), _key(file)
+        if book is None or key is None:
+            return
+        plate = self._state.plates[file.acquisition]
+        self._remove(plate, book, key, file)
+        if refusal.reason in _SAYS_NOTHING_OF_ITS_PLANE:
+            book.rejected.pop(file.name, None)
+        elif key[2] == ANALYSED_Z:
+            book.rejected[file.name] = (key[0], key[1])
+        if refusal.reason is not Reason.DUPLICATE_PLANE:
+            book.copies.pop(file.name, None)
+
+    def _remove(self, plate: PlateBook, book: WellBook, key: PlaneKey, file: FileEntry) -> None:
+        book.remove(key, file.name)
+        self._free_copies(plate, book)
+
+    def _free_copies(self, plate: PlateBook, book: WellBook) -> None:
+        """A copy counts when its original does not any more."""
+        for name in book.orphans():
+            self._look_again(plate, name)
+
+    def _note_verdict(self, file: FileEntry, now: float) -> None:
+        """The file is decided: its well waits for it no longer."""
+        self._state.settle_account(file)
+        book = self._state.book_of(file)
+        if book is None:
+            return
+        plate = self._state.plates[file.acquisition]
+        plate.touched_s = now
+        self._state.reopen(plate)
+        book.note_verdict(self._state.now_utc(), file.complete_s or now, now)
+
+    def _count(self, file: FileEntry, outcome: PlaneOutcome) -> None:
+        if file.plane is None:
+            return
+        self._state.telemetry.planes.labels(outcome).inc()
+        self._recount(file, outcome)
+
+    def _recount(self, file: FileEntry, outcome: PlaneOutcome | None) -> None:
+        """The plate's counts are of files as they stand, not of verdicts."""
+        if file.plane is None:
+            return
+        plate = self._state.plates[file.acquisition]
+        for which, change in ((file.outcome, -1), (outcome, 1)):
+            if which is not None:
+                plate.counts[which] += change
+        file.outcome, plate.news_due = outcome, True
+
+
+def _key(file: FileEntry) -> PlaneKey | None:
+    if file.plane is None or file.channel is None:
+        return None
+    return (file.plane.site.site, file.channel, file.plane.z)
