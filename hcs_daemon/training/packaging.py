@@ -30,6 +30,7 @@ def export_network(module: torch.nn.Module, example: NDArray[np.float32]) -> byt
     stream = io.BytesIO()
     tiles = torch.export.Dim("tiles", min=1)
     program = torch.export.export(module, (torch.from_numpy(example),), dynamic_shapes=({0: tiles},))
+    program.example_inputs = None  # else they are saved too, seven times as large as the weights
     torch.export.save(program, stream)
     return stream.getvalue()
 
