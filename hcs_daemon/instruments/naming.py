@@ -10,7 +10,10 @@ from hcs_daemon.plate import AcquisitionId, WellPosition
 
 _NO_DATA_SUFFIXES = {".log", ".db", ".tmp", ".part", ".partial", ".filepart", ".crdownload", ".bak", ".swp", ".lock"}
 _NO_DATA_NAMES = {"thumbs.db", "desktop.ini", ".ds_store"}
-_PREVIEW_NAME = re.compile(r".*[_\-. ](thumb|thumbnail|preview)([_\-. ].*|$)", re.IGNORECASE)
+_PREVIEW_NAME = re.compile(
+    r"(.*[_\-. ])?(thumb|thumbnail|preview)([_\-. ].*|[0-9a-f]{8}-.*|$)",  # ImageXpress: _thumb and a GUID
+    re.IGNORECASE | re.DOTALL,
+)
 _PREVIEW_FOLDERS = {"thumbs", "thumbnails", "previews"}
 
 

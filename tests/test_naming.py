@@ -1,0 +1,69 @@
+"""What a name and a folder say, whatever the instrument."""
+
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from hcs_daemon.instruments.naming import acquisition_from, is_no_data, name_of_root
+from hcs_daemon.plate import AcquisitionId
+
+
+@pytest.mark.parametrize(
+    ("measurement", "plate", "acquisition"),
+    [
+        ("BR00143976__2024-01-01T00_00_00-Measurement 1", "BR00143976", "2024-01-01T00_00_00-Measurement 1"),
+        ("batch 1/BR1__M2", "BR1", "M2"),
+        ("P1", "P1", "1"),
+        ("batch/P1", "P1", "batch"),
+        ("2024/batch/P1", "P1", "2024_batch"),
+        ("a__b__c", "a", "b__c"),
+        ("P1__", "P1__", "1"),
+        ("__M1", "__M1", "1"),
+        (".", "root", "1"),
+    ],
+)
+def test_plate_and_acquisition_are_in_the_measurement_folders_name(
+    measurement: str, plate: str, acquisition: str
+) -> None:
+    assert acquisition_from("root", PurePosixPath(measurement)) == AcquisitionId(plate, acquisition)
+
+
+@pytest.mark.parametrize(
+    ("root", "name"),
+    [
+        ("/data/P1__M1", "P1__M1"),
+        ("/data/P1__M1/Images", "P1__M1"),
+        ("/data/P1__M1/images", "P1__M1"),
+        ("/Images", "Images"),
+        ("/data/P\udcff1", r"P\xff1"),
+    ],
+)
+def test_a_watched_folder_that_is_called_images_is_known_by_its_parent(root: str, name: str) -> None:
+    assert name_of_root(Path(root)) == name
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "Thumbs.db",
+        "P/.DS_Store",
+        "P/Images/.hidden.tiff",
+        ".snapshot/P/r01c01f01p01-ch1sk1fk1fl1.tiff",
+        "~r01c01f01p01-ch1sk1fk1fl1.tiff",
+        "P/Images/r01c01f01p01-ch1sk1fk1fl1.tiff.tmp",
+        "P/Images/r01c01f01p01-ch1sk1fk1fl1.tiff.part",
+        "P/acquisition.LOG",
+        "P_A01_s1_w1_thumb02EC411E-1FD3-48CE-B03E-69C07E855590.tif",
+        "P/thumbs/A01.tif",
+        "P/Images/preview.tiff",
+        "P/Images/A01_preview.tiff",
+        "desktop.ini",
+    ],
+)
+def test_thumbnails_logs_hidden_and_temporary_files_are_no_data(path: str) -> None:
+    assert is_no_data(PurePosixPath(path))
+
+
+@pytest.mark.parametrize("path", ["P/Images/r01c01f01p01-ch1sk1fk1fl1.tiff", "thumbprint/A01.tif", "previews.tif"])
+def test_other_files_may_be_data(path: str) -> None:
+    assert not is_no_data(PurePosixPath(path))
