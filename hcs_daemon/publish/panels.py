@@ -8,9 +8,9 @@ from PIL import Image
 
 from hcs_daemon.records import Attribution, Pixels, Site
 
-PANEL_PX = 460
+PANEL_PX = 560
 """The longest side of a panel of a site; a 2160-pixel plane becomes 20 times smaller."""
-HEAT_PX = 230
+HEAT_PX = 200
 """The same of an attribution, whose contours are smooth."""
 
 

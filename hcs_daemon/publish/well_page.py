@@ -1,0 +1,455 @@
+"""Where everything stands on a well's page: a pure function from what is known to boxes.
+
+Boxes never overlap and never leave the page, whatever the lengths of names and lists: words are broken, cut with an
+ellipsis or counted ("and 12 more"), and the page grows downwards.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+import numpy as np
+
+from hcs_daemon.publish import well_words
+from hcs_daemon.publish.lettering import MINUS, elide, line_height, width, wrap, wrap_all
+from hcs_daemon.publish.page import (
+    BODY,
+    HEADING,
+    SMALL,
+    TITLE,
+    VERDICT,
+    Bar,
+    Block,
+    Column,
+    Image,
+    Item,
+    Rect,
+    Words,
+)
+from hcs_daemon.publish.palette import (
+    BAD,
+    DEMONSTRATION,
+    FAINT,
+    GOOD,
+    INK,
+    PAPER,
+    TAG,
+    WARNING,
+    channel_colours,
+)
+from hcs_daemon.publish.schemas import SiteExplanationEntry
+from hcs_daemon.publish.studio import WellPicture
+
+PAGE_WIDTH = 1600
+MARGIN = 40
+GUTTER = 30
+MAIN_PX, MIDDLE_PX, GRID_PX = 560, 400, 500
+"""Widths of the three columns: the composite; control and shares; the channels one by one."""
+LEAST_PX = 120
+"""No image is lower or narrower: words stand on it."""
+CELL_GAP = 16
+FEW_CHANNELS = 8
+"""More stand three to a row instead of two."""
+COLOUR_BAR_PX = 8
+COMPOSITE_CHANNELS = 3
+INNER_MASS, OUTER_MASS = 0.5, 0.8
+"""What shares of the positive attribution the two outlines hold."""
+SMOOTHING_UM = 5.0
+"""Standard deviation of the Gaussian that attributions are smoothed with: about the radius of a nucleus."""
+SMOOTHING_SHARE = 0.01
+"""The same as a share of the field's longest side, where the pixel size is not known."""
+ROUND = (1, 2, 5)
+MOST_LINES = 16
+"""Of warnings, and of rejections, where the pictures leave no more room beside them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A well's page.
+
+    composite: the channels, by index, that are put into one picture. outlined: whether contours are drawn. um_per_px:
+    micrometres a pixel of the page, in the composite and in the reference; None when the pixel size is not known.
+    """
+
+    width: int
+    height: int
+    items: tuple[Item, ...]
+    composite: tuple[int, ...] = ()
+    outlined: bool = False
+    um_per_px: float | None = None
+
+
+def lay_out(picture: WellPicture) -> Page:
+    """Place everything that a well's page shows."""
+    room = PAGE_WIDTH - 2 * MARGIN
+    head = Column(MARGIN, MARGIN - 16, room)
+    _head(head, picture)
+    head.gap(18)
+    body = _Body.without_pixels(picture, head.y) if picture.panels is None else _Body.with_pixels(picture, head.y)
+    remarks = Column(MARGIN, body.left_bottom + 22, body.left_room)
+    _remarks(remarks, picture, body.bottom - remarks.y)
+    foot = Column(MARGIN, max(remarks.y, body.bottom) + 22, room)
+    foot.paragraph("provenance", well_words.provenance(picture.result), SMALL, colour=FAINT)
+    return Page(
+        PAGE_WIDTH,
+        foot.y + MARGIN - 16,
+        (*head.items, *body.items, *remarks.items, *foot.items),
+        composite_channels(picture),
+        is_outlined(picture),
+        page_scale(picture),
+    )
+
+
+def composite_channels(picture: WellPicture) -> tuple[int, ...]:
+    """The three channels with the largest share of either sign, largest first; unexplained, the first three."""
+    channels = picture.result.channels
+    found = well_words.explained(picture)
+    if found is None:
+        return tuple(range(len(channels)))[:COMPOSITE_CHANNELS]
+    shares = [abs(found.channel_shapley.get(channel, 0.0)) for channel in channels]
+    return tuple(sorted(range(len(channels)), key=lambda index: -shares[index])[:COMPOSITE_CHANNELS])
+
+
+def is_outlined(picture: WellPicture) -> bool:
+    """Whether there is an attribution of the site shown that holds its checks and has anything positive."""
+    panels, attribution = picture.panels, picture.attribution
+    if panels is None or attribution is None or attribution.site != panels.site or not attribution.passed:
+        return False
+    return bool((np.nan_to_num(attribution.heat).sum(axis=0) > 0).any())
+
+
+def page_scale(picture: WellPicture) -> float | None:
+    """Micrometres a pixel of the page, in the composite."""
+    panels = picture.panels
+    if panels is None or not _is_size(panels.um_per_px):
+        return None
+    return panels.um_per_px / fit(panels.pixels.shape, MAIN_PX, MAIN_PX)
+
+
+def fit(shape: Sequence[int], width_px: int, height_px: int) -> float:
+    """Factor by which a picture of shape (…, height, width) is shown so that it just fits."""
+    return min(width_px / shape[-1], height_px / shape[-2])
+
+
+def _is_size(um: float) -> bool:
+    return isfinite(um) and um > 0
+
+
+# ---- the head
+
+
+def _head(head: Column, picture: WellPicture) -> None:
+    result = picture.result
+    end = well_words.title_end(result)
+    plate = elide(result.plate, head.room - width(end, TITLE, bold=True), TITLE, bold=True)
+    head.say("title", [plate + end], TITLE, bold=True)
+    prediction = result.prediction
+    if prediction is None:
+        head.say("verdict", ["no verdict"], VERDICT, bold=True, colour=BAD)
+    else:
+        number = f"  {prediction.probabilities.get(prediction.label, 0.0):.2f}"
+        label = elide(prediction.label, head.room - width(number, VERDICT, bold=True), VERDICT, bold=True)
+        head.say("verdict", [label + number], VERDICT, bold=True)
+        head.paragraph("support", well_words.support(result), colour=FAINT)
+    head.paragraph("status", well_words.status(result), bold=True, colour=BAD)
+    if result.model.demonstration:
+        head.gap(8)
+        head.say("demonstration", [well_words.DEMONSTRATION_BAND], HEADING, bold=True, fill=DEMONSTRATION, pad=6)
+
+
+# ---- the body
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """The pictures. left_bottom: where the two left columns end; left_room: how wide they are. bottom: of the rest."""
+
+    items: tuple[Item, ...]
+    left_bottom: int
+    left_room: int
+    bottom: int
+
+    @classmethod
+    def with_pixels(cls, picture: WellPicture, y: int) -> "_Body":
+        main = Column(MARGIN, y, MAIN_PX)
+        _main(main, picture)
+        middle = Column(main.x + main.room + GUTTER, y, MIDDLE_PX)
+        _reference(middle, picture)
+        _shares(middle, picture)
+        grid = Column(PAGE_WIDTH - MARGIN - GRID_PX, y, GRID_PX)
+        _grid(grid, picture)
+        left = MAIN_PX + GUTTER + MIDDLE_PX
+        return cls((*main.items, *middle.items, *grid.items), max(main.y, middle.y), left, grid.y)
+
+    @classmethod
+    def without_pixels(cls, picture: WellPicture, y: int) -> "_Body":
+        column = Column(MARGIN, y, PAGE_WIDTH - 2 * MARGIN)
+        column.paragraph("no picture", f"No picture: {well_words.why_no_pixels(picture)}", HEADING, bold=True, most=6)
+        chart = Column(MARGIN, column.y + 18, MAIN_PX)
+        _shares(chart, picture)
+        bottom = chart.y if chart.items else column.y
+        return cls((*column.items, *chart.items), bottom, column.room, bottom)
+
+
+def _main(column: Column, picture: WellPicture) -> None:
+    """The composite of the site, with the outlines or with why there are none."""
+    panels = picture.panels
+    assert panels is not None
+    height = round(panels.pixels.shape[1] * fit(panels.pixels.shape, MAIN_PX, MAIN_PX))
+    rect = Rect(column.x, column.y, MAIN_PX, max(LEAST_PX, height))
+    inside: list[Words | Block] = [*_scale_bar(rect, page_scale(picture))]
+    if picture.attribution is not None and not picture.attribution.passed:
+        found = well_words.explained(picture)
+        why = well_words.failed_checks(found.checks if found else None)
+        lines = wrap(f"No outlines: the explanation {why}", rect.width - 24, BODY, most_lines=2)
+        inside.append(_tag(rect.x + 6, rect.y + 6, "failed check", lines, BODY))
+    column.put(Image(rect, "composite", inside=tuple(inside)))
+    column.gap(6)
+    column.paragraph("composite caption", _composite_caption(picture), SMALL, colour=FAINT, most=3)
+    column.paragraph("outline caption", _outline_caption(picture), SMALL, colour=FAINT, most=6)
+
+
+def _composite_caption(picture: WellPicture) -> str:
+    assert picture.panels is not None
+    channels, colours = picture.result.channels, channel_colours(picture.result.channels)
+    named = ", ".join(f"{channels[index]} {colours[index][1]}" for index in composite_channels(picture))
+    if len(channels) <= COMPOSITE_CHANNELS:
+        why = "all channels"
+    else:
+        why = "the largest shares" if well_words.explained(picture) else "the first three channels"
+    return f"Site {picture.panels.site}: {named} ({why})."
+
+
+def _outline_caption(picture: WellPicture) -> str:
+    explanation = picture.result.explanation
+    if is_outlined(picture):
+        smoothing = f"{SMOOTHING_UM:g} µm" if page_scale(picture) else f"{100 * SMOOTHING_SHARE:g} % of the field"
+        contrast = f"“{explanation.target}” against “{explanation.against}”" if explanation else "the verdict"
+        return (
+            f"Outlined is what speaks for {contrast}: the smallest areas with {100 * INNER_MASS:.0f} % (thick) and "
+            f"{100 * OUTER_MASS:.0f} % (thin) of the positive attribution over all channels, smoothed by {smoothing}."
+        )
+    if picture.attribution is None:
+        return "No outlines: this site was not explained."
+    if picture.attribution.passed:
+        return "No outlines: nothing in this site speaks for the verdict."
+    return "No outlines: an explanation that fails its checks may point to the wrong places."
+
+
+def _reference(column: Column, picture: WellPicture) -> None:
+    """The control at the scale and contrast of the composite."""
+    attribution = picture.attribution
+    if attribution is None:
+        return
+    scale = page_scale(picture)
+    known = scale is not None and _is_size(attribution.reference_um_per_px)
+    shape = attribution.reference.shape
+    factor = attribution.reference_um_per_px / scale if known and scale else fit(shape, MIDDLE_PX, MIDDLE_PX)
+    whole = round(shape[2] * factor), round(shape[1] * factor)
+    rect = Rect(column.x, column.y, *(min(MIDDLE_PX, max(LEAST_PX, length)) for length in whole))
+    column.put(Image(rect, "reference", inside=_scale_bar(rect, scale if known else None)))
+    cut = "its centre, " if max(whole) > MIDDLE_PX else ""
+    same = "same scale and contrast" if known else "same contrast, scale not known"
+    column.gap(6)
+    column.paragraph(
+        "reference caption",
+        f"Reference: {attribution.reference_name} ({cut}same colours, {same}).",
+        SMALL,
+        colour=FAINT,
+        most=4,
+    )
+    column.gap(16)
+
+
+def _grid(column: Column, picture: WellPicture) -> None:
+    """Every channel alone in grey, with its name, its colour and its raw range."""
+    channels = picture.result.channels
+    across = 2 if len(channels) <= FEW_CHANNELS else 3
+    side = (column.room - (across - 1) * CELL_GAP) // across
+    top = column.y
+    for index, (channel, (colour, _)) in enumerate(zip(channels, channel_colours(channels), strict=True)):
+        row, place = divmod(index, across)
+        cell = Rect(column.x + place * (side + CELL_GAP), top + row * (side + CELL_GAP), side, side)
+        bar = Block(Rect(cell.x, cell.y, side, COLOUR_BAR_PX), f"colour bar {channel}", colour)
+        name = _tag(
+            cell.x, bar.rect.bottom, f"name {channel}", [elide(channel, side - 8, SMALL, bold=True)], SMALL, bold=True
+        )
+        raw = elide(well_words.raw_range(picture, index), side - 8, SMALL)
+        below = cell.bottom - line_height(SMALL) - 2
+        range_ = _tag(cell.x, below, f"range {channel}", [raw], SMALL)
+        column.put(Image(cell, "grey", index, (bar, name, range_)))
+    column.gap(6)
+    column.paragraph("grid caption", _contrast_caption(picture), SMALL, colour=FAINT)
+
+
+def _contrast_caption(picture: WellPicture) -> str:
+    own = [channel for channel in picture.result.channels if channel not in picture.contrast]
+    corners = "in the corners this site's raw range"
+    if not own:
+        return f"Contrast: the same on the whole plate; {corners}."
+    which = "all channels" if len(own) == len(picture.result.channels) else ", ".join(own)
+    return f"Contrast: this site's own ({which}); {corners}."
+
+
+def _tag(x: int, y: int, role: str, lines: Sequence[str], size_px: int, *, bold: bool = False) -> Words:
+    """White words on dark, as narrow as they are, to stand on an image."""
+    wide = max(width(line, size_px, bold=bold) for line in lines)
+    rect = Rect(x, y, wide + 8, len(lines) * line_height(size_px) + 2)
+    return Words(rect, role, tuple(lines), size_px, bold, PAPER, TAG, pad=1, align="centre")
+
+
+def _scale_bar(rect: Rect, um_per_px: float | None) -> tuple[Words | Block, ...]:
+    """A round length of about a fifth of the picture in its lower right corner; nothing when the scale is not known."""
+    if um_per_px is None:
+        return ()
+    length = _round_below(rect.width * um_per_px / 4)
+    pixels = round(length / um_per_px)
+    words = [f"{length:,g} µm".replace(",", " ")]
+    tag = _tag(0, 0, "scale", words, SMALL)
+    wide = max(pixels, tag.rect.width)
+    x, y = rect.right - 12 - wide, rect.bottom - 14 - 6 - tag.rect.height
+    if x < rect.x or pixels < 1:
+        return ()
+    words_x = x + (wide - tag.rect.width) // 2
+    return (
+        Words(
+            Rect(words_x, y, tag.rect.width, tag.rect.height), "scale", tag.lines, SMALL, False, PAPER, TAG, 1, "centre"
+        ),
+        Block(Rect(x + (wide - pixels) // 2, rect.bottom - 18, pixels, 8), "scale bar", PAPER, edged=True),
+    )
+
+
+def _round_below(value: float) -> float:
+    """The largest of 1, 2, 5, 10, 20, … that is not larger (and so for fractions)."""
+    power = 10.0 ** np.floor(np.log10(value))
+    return float(max(step * power for step in ROUND if step * power <= value * (1 + 1e-9)))
+
+
+# ---- channel shares
+
+
+def _shares(column: Column, picture: WellPicture) -> None:
+    explanation, found = picture.result.explanation, well_words.explained(picture)
+    if explanation is None or found is None:
+        return
+    column.say("shares heading", ["Channel shares"], HEADING, bold=True)
+    whiskers = "; whiskers: standard deviation over the references" if found.channel_spread else ""
+    change = well_words.share(found.change.to - found.change.from_, None)
+    column.paragraph(
+        "shares caption",
+        f"What each channel adds to the log-odds of “{explanation.target}” against “{explanation.against}”, "
+        f"in all {change}{whiskers}",
+        SMALL,
+        colour=FAINT,
+        most=5,
+    )
+    column.gap(8)
+    _bars(column, picture, found)
+    column.gap(8)
+    passed = found.checks.passed
+    column.paragraph("checks", well_words.checks(found.checks), SMALL, colour=GOOD if passed else BAD, most=5)
+
+
+def _bars(column: Column, picture: WellPicture, found: SiteExplanationEntry) -> None:
+    channels = [channel for channel in picture.result.channels if channel in found.channel_shapley]
+    colours = dict(zip(picture.result.channels, channel_colours(picture.result.channels), strict=True))
+    spread = found.channel_spread or {}
+    values = {channel: found.channel_shapley[channel] for channel in channels}
+    said = {channel: well_words.share(values[channel], spread.get(channel)) for channel in channels}
+    names_px = min(column.room // 4, max((width(name, BODY) for name in channels), default=0))
+    said_px = min(column.room * 2 // 5, max((width(words, SMALL) for words in said.values()), default=0))
+    axis = _Axis.of(
+        column.x + names_px + 12,
+        column.room - names_px - said_px - 24,
+        [end for name in channels for end in _ends(values[name], spread.get(name, 0.0))],
+    )
+    row_px = line_height(BODY) + 6
+    for channel in channels:
+        y = column.y
+        low, high = _ends(values[channel], spread.get(channel, 0.0))
+        column.put(
+            Words(Rect(column.x, y, names_px, row_px), f"share {channel}", (elide(channel, names_px, BODY),), pad=3),
+            Bar(
+                Rect(axis.x, y, axis.room, row_px),
+                channel,
+                colours[channel][0],
+                axis.at(0.0),
+                axis.at(values[channel]),
+                (axis.at(low), axis.at(high)) if channel in spread else None,
+            ),
+            Words(
+                Rect(axis.x + axis.room + 12, y, said_px, row_px),
+                f"value {channel}",
+                (elide(said[channel], said_px, SMALL),),
+                SMALL,
+                colour=FAINT,
+                pad=4,
+                align="right",
+            ),
+        )
+    column.put(*axis.ticks(column.y))
+
+
+def _ends(value: float, spread: float) -> tuple[float, float]:
+    return value - spread, value + spread
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """From values to columns of the page: x … x + room - 1 shows low … high."""
+
+    x: int
+    room: int
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, x: int, room: int, values: Sequence[float]) -> "_Axis":
+        low, high = min([0.0, *values]), max([0.0, *values])
+        return cls(x, room, low, high if high - low > 1e-12 else low + 1.0)
+
+    def at(self, value: float) -> int:
+        """The column that shows a value."""
+        share = (value / 2 - self.low / 2) / (
+            self.high / 2 - self.low / 2
+        )  # halves: the span of two floats may overflow
+        return self.x + round(share * (self.room - 1))
+
+    def ticks(self, y: int) -> list[Item]:
+        """Zero, and a round number on the longer side if it has room."""
+        farthest = self.high if self.high >= -self.low else self.low
+        step = float(np.copysign(_round_below(abs(farthest)), farthest))
+        zero, other = self._tick(0.0, y), self._tick(step, y)
+        return [zero] if zero.rect.overlaps(other.rect) else [zero, other]
+
+    def _tick(self, value: float, y: int) -> Words:
+        words = f"{value:+g}".replace("-", MINUS) if value else "0"
+        wide = min(self.room, width(words, SMALL) + 2)
+        x = min(max(self.x, self.at(value) - wide // 2), self.x + self.room - wide)
+        lines = (elide(words, wide, SMALL),)
+        return Words(Rect(x, y, wide, line_height(SMALL)), "tick", lines, SMALL, colour=FAINT, align="centre")
+
+
+# ---- warnings and rejections
+
+
+def _remarks(column: Column, picture: WellPicture, room_px: int) -> None:
+    """Incomplete sites, rejections, warnings. room_px: what the pictures beside leave anyway."""
+    sections = [
+        (heading, lines, colour)
+        for heading, lines, colour in (
+            ("Incomplete sites", well_words.arrivals(picture.result), INK),
+            ("Rejected files", list(picture.rejections), BAD),
+            ("Warnings", well_words.warnings(picture), WARNING),
+        )
+        if lines
+    ]
+    if not sections:
+        return
+    lines_free = max(0, room_px) // line_height(SMALL) // len(sections) - 3
+    for index, (heading, paragraphs, colour) in enumerate(sections):
+        if index:
+            column.gap(10)
+        column.say(heading, [f"{heading} ({len(paragraphs)})"], HEADING, bold=True)
+        lines = wrap_all(paragraphs, column.room, SMALL, most_lines=max(MOST_LINES, lines_free))
+        column.say(f"{heading} lines", lines, SMALL, colour=colour)
