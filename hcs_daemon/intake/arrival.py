@@ -8,7 +8,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,8 +152,9 @@ def _sighting(path: Path, entry: os.DirEntry[str]) -> Sighting:
 class Scanner:
     """The last listing of the folder, and what changed since. Owned by the scanner thread.
 
-    report: takes each ScanReport. What a full look does not find is forgotten here, and so reported again when it is
-    back; what that means is for intake to say, which takes nothing as deleted.
+    report: takes each ScanReport. looked: files looked at so far; while it grows, a listing does not hang.
+    What a full look does not find is forgotten here, and so reported again when it is back; what that means is for
+    intake to say, which takes nothing as deleted.
     """
 
     def __init__(
@@ -176,6 +177,7 @@ class Scanner:
         self._failure = ""
         self._next_scan = float("-inf")
         self.available: bool | None = None
+        self.looked = 0
 
     def step(self, now: float) -> None:
         """Look at what was hinted, and at everything when it is time."""
@@ -201,23 +203,31 @@ class Scanner:
         unlistable: set[Path] = set()
         try:
             for sighting in list_files(self._root, lambda path, error: self._skip(path, error, unlistable)):
+                self.looked += 1
                 state = (sighting.size_bytes, sighting.mtime_ns)
                 listing[sighting.path] = state
                 if self._last.get(sighting.path) != state:
                     changed.append(sighting)
                 if len(changed) >= CHUNK:
-                    self._report(ScanReport(tuple(changed), finished=False))
+                    self._tell(changed, finished=False)
                     changed = []
         except OSError as error:
             self._unavailable(error)
             return
         self._count_missed(listing)
         self._last, self._unlistable = listing, unlistable
+        self._tell(changed, finished=True)
         self._now_available()
         self._failure = ""
         self._telemetry.rescan_seconds.observe(time.perf_counter() - began)
         self._telemetry.stage_last_progress.labels(Stage.SCAN).set(time.time())
-        self._report(ScanReport(tuple(changed), finished=True))
+
+    def _tell(self, sightings: Sequence[Sighting], *, finished: bool) -> None:
+        """Report, and compare clocks; what lay there before we looked says nothing of them, nor does a time of zero."""
+        newest = max((sighting.mtime_ns for sighting in sightings), default=0)
+        if newest and self.available:
+            self._telemetry.clock_skew_seconds.set(newest / 1e9 - time.time())
+        self._report(ScanReport(tuple(sightings), finished=finished))
 
     def _skip(self, folder: Path, error: OSError, unlistable: set[Path]) -> None:
         """A folder below that cannot be listed: said once, until it can be."""
@@ -251,6 +261,7 @@ class Scanner:
                 looks = list(list_files(path)) if folder else [Sighting(path, status.st_size, status.st_mtime_ns)]
             except OSError:  # gone again, or a share that hiccups: the rescan will tell
                 continue
+            self.looked += len(looks)
             self._hinted.update(look.path for look in looks)
             for look in looks:
                 state = (look.size_bytes, look.mtime_ns)
@@ -258,7 +269,7 @@ class Scanner:
                     self._last[look.path] = state
                     seen.append(look)
         if seen:
-            self._report(ScanReport(tuple(seen), finished=False))
+            self._tell(seen, finished=False)
 
     def _fail(self, error: Exception) -> None:
         """Whatever it was: said once, shown as unready, and tried again at the next rescan."""

@@ -14,6 +14,8 @@ from hcs_daemon.records import Pixels, PlaneMeasures
 from hcs_daemon.vocabulary import Reason
 
 _FOCUS_CROP = 512
+_COMB_PIXELS = 8
+"""So many pixels a level there must be on average: with fewer, any levels stand apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,8 @@ def _wrong_depth(histogram: NDArray[np.intp], levels: NDArray[np.intp], depth: i
     step = int(np.gcd.reduce(np.diff(levels)))
     if step > 1:
         return Refusal(Reason.BIT_DEPTH, _step_in_words(step, int(levels[0]), len(levels)), _RAW_HINT)
-    if depth > 8 and len(levels) <= 256 and _share_on_teeth(histogram, levels) > 0.5:
+    comb = depth > 8 and len(levels) <= 256 and histogram.sum() >= _COMB_PIXELS * len(levels)
+    if comb and _share_on_teeth(histogram, levels) > 0.5:
         return Refusal(
             Reason.BIT_DEPTH,
             f"only {len(levels)} distinct values between {int(levels[0])} and {highest}, standing apart like the teeth"
