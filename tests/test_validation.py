@@ -41,12 +41,14 @@ def opera(shared_data: Path, channel: str) -> NDArray[np.uint16]:
     path = shared_data / "opera-phenix-6ch" / "Images" / f"r03c03f03p01-{channel}sk1fk1fl1.tiff"
     pixels = decode_plane(path.read_bytes()).pixels
     assert pixels.dtype == np.uint16
-    return np.asarray(pixels, np.uint16)
+    found: NDArray[np.uint16] = np.array(pixels, np.uint16)
+    return found
 
 
 def eight_bits_of(pixels: NDArray[np.uint16]) -> NDArray[np.uint16]:
     span = float(pixels.max()) - float(pixels.min())
-    return np.rint((pixels - float(pixels.min())) * (255 / span)).astype(np.uint16)
+    found: NDArray[np.uint16] = np.rint((pixels - float(pixels.min())) * (255 / span)).astype(np.uint16)
+    return found
 
 
 # ---- honest planes

@@ -214,9 +214,9 @@ class Scanner:
         except OSError as error:
             self._unavailable(error)
             return
+        self._tell(changed, finished=True)
         self._count_missed(listing)
         self._last, self._unlistable = listing, unlistable
-        self._tell(changed, finished=True)
         self._now_available()
         self._failure = ""
         self._telemetry.rescan_seconds.observe(time.perf_counter() - began)
