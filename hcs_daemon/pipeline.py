@@ -21,7 +21,8 @@ from typing import Generic, Protocol, TypeVar
 
 from hcs_daemon.device.batching import Batcher
 from hcs_daemon.intake.arrival import ScanReport
-from hcs_daemon.intake.intake import Intake, ToDevice, ToPublish
+from hcs_daemon.intake.intake import Intake
+from hcs_daemon.intake.state import ToDevice, ToPublish
 from hcs_daemon.publish.publisher import Publisher
 from hcs_daemon.records import ExplainTask, ModelFacts, Prediction, Site, SiteReturned, SiteWanted
 from hcs_daemon.telemetry import Telemetry
@@ -128,6 +129,11 @@ class IntakeStage:
     def idle(self) -> bool:
         """Whether every file is decided, and every well closed."""
         return self.intake.idle and not len(self._mail.scans) and not len(self._mail.wanted)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no site is on its way and no file can bring one."""
+        return self.intake.exhausted and not self.intake.serving and not len(self._mail.scans)
 
     @property
     def serving(self) -> bool:

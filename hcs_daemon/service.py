@@ -7,20 +7,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from hcs_daemon import __version__
-from hcs_daemon.config import Settings, check_apart
+from hcs_daemon.config import Settings, Watch, check_apart
 from hcs_daemon.device.batching import Batcher
 from hcs_daemon.device.manifest import check_covers, package_folder, read_manifest
 from hcs_daemon.endpoints import Endpoints
 from hcs_daemon.errors import FolderError, HcsError, SettingsError
 from hcs_daemon.instruments import instrument_for
-from hcs_daemon.intake.arrival import Hints, Scanner, scan_once, start_hints
+from hcs_daemon.intake.arrival import Hints, Scanner, ScanReport, scan_once, start_hints
 from hcs_daemon.intake.intake import Intake
 from hcs_daemon.pipeline import Device, DeviceStage, IntakeStage, Mail, PublishStage
 from hcs_daemon.plate import AcquisitionId
@@ -30,10 +30,12 @@ from hcs_daemon.telemetry import Event, Telemetry, get_log
 
 DRAIN_S = 25.0
 """Seconds that shutdown gives to what the device and publish hold."""
+JOIN_S = 10.0
+"""Seconds that the threads then have to end their round."""
 STUCK_S = 300.0
 """A stage that has not come round for so long is stuck; the slowest batch on a slow PC takes far less."""
 SCAN_ABANDONED_S = 60.0
-"""A listing that takes longer is said to hang."""
+"""A listing that comes no file further for so long is said to hang."""
 
 
 def utc_now() -> datetime:
@@ -41,17 +43,21 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class _Stage(Protocol):
-    def step(self, now: float) -> bool: ...
+class Step(Protocol):
+    """What a thread of the service does again and again."""
 
-    @property
-    def idle(self) -> bool: ...
+    def step(self, now: float) -> bool:
+        """What can be done now (monotonic seconds); whether anything was."""
 
 
 class StageThread:
-    """Runs one stage until told to stop. rounds and working: for others to see that nothing is under way."""
+    """Runs one stage until told to stop, or until it raises, which is said in the log and kept in `failure`.
 
-    def __init__(self, name: str, stage: _Stage, bell: threading.Event, wait_s: Callable[[float], float]) -> None:
+    rounds, working: for others to see that nothing is under way. beat_s: when the present round began, monotonic
+    seconds.
+    """
+
+    def __init__(self, name: str, stage: Step, bell: threading.Event, wait_s: Callable[[float], float]) -> None:
         self.name = name
         self.stage = stage
         self.rounds = 0
@@ -72,9 +78,10 @@ class StageThread:
         self._stop.set()
         self._bell.set()
 
-    def join(self, timeout_s: float) -> None:
-        """Wait for the end."""
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end; whether it came."""
         self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -104,17 +111,23 @@ class Workshop:
     restored: Restored
 
 
+OpenDevice = Callable[[Settings, Telemetry], Device]
+
+
+def open_network(settings: Settings, telemetry: Telemetry) -> Device:
+    """The settings' model on the settings' device. Raises SettingsError or PackageError."""
+    check_covers(read_manifest(package_folder(settings.model.package)), settings.expect)
+    from hcs_daemon.device.inference import open_device  # noqa: PLC0415 (torch takes two seconds)
+
+    return open_device(settings, telemetry)
+
+
 @contextmanager
-def workshop(settings: Settings, telemetry: Telemetry) -> Iterator[Workshop]:
+def workshop(settings: Settings, telemetry: Telemetry, open_device: OpenDevice = open_network) -> Iterator[Workshop]:
     """Load the model and take the results folder; give both back at the end.
 
     Raises SettingsError, PackageError, FolderError or ResultsHeldError.
     """
-    manifest = read_manifest(package_folder(settings.model.package))
-    check_covers(manifest, settings.expect)
-    check_writable(settings.results.directory)
-    from hcs_daemon.device.inference import open_device  # noqa: PLC0415 (torch takes two seconds)
-
     device = open_device(settings, telemetry)
     get_log().info(
         Event.MODEL_LOADED, model=device.facts.name, version=device.facts.version, device=device.facts.device
@@ -169,7 +182,7 @@ class Line:
         self.threads = (
             StageThread("intake", self.intake_stage, mail.intake_bell, lambda _: self.intake.wait_s()),
             StageThread("device", self.device_stage, mail.device_bell, self.device_stage.wait_s),
-            StageThread("publish", self.publish_stage, mail.publish_bell, lambda _: 0.25),
+            StageThread("publish", self.publish_stage, mail.publish_bell, self._publish_wait_s),
         )
 
     def start(self) -> None:
@@ -177,12 +190,13 @@ class Line:
         for thread in self.threads:
             thread.start()
 
-    def stop(self) -> None:
-        """End the threads after their present round."""
+    def stop(self) -> bool:
+        """End the threads after their present round; whether nothing of the publish thread's is under way any more."""
         for thread in self.threads:
             thread.stop()
-        for thread in self.threads:
-            thread.join(DRAIN_S)
+        deadline = time.monotonic() + JOIN_S
+        ended = [thread.join(max(0.0, deadline - time.monotonic())) for thread in self.threads]
+        return ended[-1] and self.threads[-1].failure is None
 
     @property
     def failure(self) -> BaseException | None:
@@ -198,6 +212,10 @@ class Line:
             thread.working for thread in self.threads
         )
 
+    def _publish_wait_s(self, _now: float) -> float:
+        """Seconds until publish looks again by itself: a drawing that is finished rings no bell."""
+        return 0.25 if self.publish_stage.idle else 0.02
+
     def all_done(self) -> bool:
         """Whether every file is decided and every result written."""
         return self.intake_stage.idle and self.device_stage.idle and self.publish_stage.idle
@@ -210,7 +228,7 @@ class Line:
         """The stage that has not come round for too long, in words."""
         for thread in self.threads:
             if thread.failure is not None:
-                return f"{thread.name} failed: {thread.failure}"
+                return f"{thread.name} failed: {thread.failure!r}"
             if now - thread.beat_s > STUCK_S:
                 return f"{thread.name} has made no progress for {now - thread.beat_s:.0f} s"
         return None
@@ -226,109 +244,239 @@ def readers(settings: Settings) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(reader_count(settings), thread_name_prefix="reader")
 
 
+class Lookout:
+    """The watched folder: file-system events as far as they come, and rescans. Owned by the scanner thread.
+
+    report: takes what is found.
+    """
+
+    def __init__(self, watch: Watch, telemetry: Telemetry, report: Callable[[ScanReport], None]) -> None:
+        self._watch = watch
+        self._hints = Hints(telemetry)
+        self._scanner = Scanner(watch.directory, watch.rescan_s, self._hints, telemetry, report)
+        self._observer: Stoppable | None = None
+        self._listening = False
+
+    @property
+    def bell(self) -> threading.Event:
+        """Set when an event came."""
+        return self._hints.bell
+
+    @property
+    def looked(self) -> int:
+        """Files looked at so far: while it grows, a listing does not hang."""
+        return self._scanner.looked
+
+    @property
+    def available(self) -> bool | None:
+        """Whether the folder could be listed at the last look; None before the first."""
+        return self._scanner.available
+
+    def step(self, now: float) -> bool:
+        """Look at what was hinted, and at everything when it is time; never anything that cannot wait."""
+        if not self._listening and _is_folder(self._watch.directory):
+            # before the first look, so that nothing falls in between; one try, a rescan finds every file all the same
+            self._listening = True
+            self._observer = start_hints(self._watch.directory, self._watch.polling, self._watch.rescan_s, self._hints)
+        self._scanner.step(now)
+        if self.available is False:
+            self.close()  # events of a folder that went do not come back with it
+        return False
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until the next look."""
+        return min(self._scanner.wait_s(now), 1.0)
+
+    def close(self) -> None:
+        """Listen to events no more."""
+        observer, self._observer, self._listening = self._observer, None, False
+        if observer is not None:
+            observer.stop()
+
+
+class Stoppable(Protocol):
+    """Watchdog's observer, as far as it is known here."""
+
+    def stop(self) -> object:
+        """End after the present event."""
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a share that hiccups; the rescan says so
+        return False
+
+
+class Patience:
+    """Notices a listing that comes no further. Owned by the main thread."""
+
+    def __init__(self) -> None:
+        self._looked = -1
+        self._since_s = float("inf")
+
+    def standstill_s(self, now: float, *, working: bool, looked: int) -> float:
+        """Seconds since a listing that is under way (working) last came a file further (looked); 0 when none is."""
+        if not working or looked != self._looked or self._since_s > now:
+            self._looked, self._since_s = looked, now
+        return now - self._since_s
+
+
+OpenLookout = Callable[[Watch, Telemetry, Callable[[ScanReport], None]], Lookout]
+
+
 class Daemon:
     """`hcs-daemon run`: watches until told to stop.
 
-    stop: set by whoever wants the end (a signal handler). Owns all threads.
+    stop: set by whoever wants the end (a signal handler). open_device, open_lookout: what makes the model and the
+    watch. Owns all threads.
     """
 
-    def __init__(self, settings: Settings, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        stop: threading.Event,
+        open_device: OpenDevice = open_network,
+        open_lookout: OpenLookout = Lookout,
+    ) -> None:
         self._settings = settings
         self._stop = stop
+        self._open_device = open_device
+        self._open_lookout = open_lookout
         self._telemetry = Telemetry(__version__)
-        self._telemetry.ready.set(0)
-        self._line: Line | None = None
-        self._scanner: Scanner | None = None
-        self._shop: Workshop | None = None
         self._log = get_log()
 
     def run(self) -> int:
-        """Serve until stopped; 0 when all that was begun is written, 1 when a thread failed."""
+        """Serve until stopped; 0 then, 1 when a thread failed.
+
+        The port is opened when the model is loaded and the results are read. Raises HcsError when that is not possible.
+        """
         self._log.info(Event.SERVICE_STARTING, version=__version__, watch=self._settings.watch.directory)
-        http = self._settings.http
-        endpoints = Endpoints(http.host, http.port, self._render, self._health, self.not_ready)
-        if http.port:
-            endpoints.start()
         try:
-            with workshop(self._settings, self._telemetry) as shop, readers(self._settings) as pool:
-                self._shop = shop
-                return self._serve(shop, pool)
+            with (
+                workshop(self._settings, self._telemetry, self._open_device) as shop,
+                readers(self._settings) as pool,
+            ):
+                line = Line(shop, self._settings.watch.directory, shop.restored, pool, finite=False)
+                lookout = self._open_lookout(self._settings.watch, self._telemetry, line.mail.scans.put)
+                return Service(self._settings, self._stop, shop, line, lookout).serve()
         finally:
-            if http.port:
-                endpoints.stop()
             self._log.info(Event.SERVICE_STOPPED)
 
-    def _serve(self, shop: Workshop, pool: Executor) -> int:
-        root = self._settings.watch.directory
-        line = self._line = Line(shop, root, shop.restored, pool, finite=False)
-        self._start_scanner(line)
-        line.start()
-        notify("READY=1")
+
+class Service:
+    """The running service: everything is made, `serve` sets it in motion. Owned by the main thread."""
+
+    def __init__(self, settings: Settings, stop: threading.Event, shop: Workshop, line: Line, lookout: Lookout) -> None:
+        self._settings = settings
+        self._folder = settings.watch.directory
+        self._stop = stop
+        self._shop = shop
+        self._line = line
+        self._lookout = lookout
+        self._telemetry = shop.telemetry
+        # nobody joins this thread: a listing may hang in a dead share
+        self._scanner = StageThread("scanner", lookout, lookout.bell, lookout.wait_s)
+        self._patience = Patience()
+        self._hangs = False
+        self._log = get_log()
+
+    def serve(self) -> int:
+        """Open the port, start the threads, watch over them until the end; the exit code."""
+        http = self._settings.http
+        endpoints = Endpoints(http.host, http.port, self._render, self.trouble, self.not_ready)
+        if http.port:
+            endpoints.start()
+        self._scanner.start()
+        self._line.start()
+        try:
+            notify("READY=1")
+            self._watch_over()
+            return self._drain()
+        finally:
+            self._scanner.stop()
+            self._line.stop()
+            endpoints.stop()
+
+    def _watch_over(self) -> None:
         said: str | None = "starting"
-        while not self._stop.is_set() and line.failure is None:
+        while not self._stop.is_set() and self._failure() is None:
+            self._notice_hanging(time.monotonic())
             reason = self.not_ready()
             if reason != said:
                 self._say(reason)
                 said = reason
-            self._stop.wait(0.25)
-        return self._drain(shop, line)
+            # not the event's own wait: a signal handler that sets it must never find its lock taken by this thread
+            time.sleep(0.25)
+
+    def _failure(self) -> BaseException | None:
+        return self._line.failure or self._scanner.failure
+
+    def _notice_hanging(self, now: float) -> None:
+        """Say once that a listing hangs; the rest goes on, and so does the listing if it ever comes back."""
+        standstill_s = self._patience.standstill_s(now, working=self._scanner.working, looked=self._lookout.looked)
+        hangs = standstill_s >= SCAN_ABANDONED_S
+        if hangs and not self._hangs:
+            self._telemetry.watch_available.set(0)
+            self._log.error(
+                Event.SCAN_ABANDONED,
+                folder=self._folder,
+                standstill_s=round(standstill_s),
+                hint="is the share's server there? What is known is worked on; new files are found when it answers",
+            )
+        self._hangs = hangs
 
     def _say(self, reason: str | None) -> None:
         self._telemetry.ready.set(0 if reason else 1)
         if reason is None:
-            self._log.info(Event.SERVICE_READY, watch=self._settings.watch.directory)
+            self._log.info(Event.SERVICE_READY, watch=self._folder)
         else:
             self._log.warning(Event.SERVICE_NOT_READY, detail=reason)
-        notify(f"STATUS={reason or 'watching ' + str(self._settings.watch.directory)}")
+        notify(f"STATUS={reason or f'watching {self._folder}'}")
 
-    def _drain(self, shop: Workshop, line: Line) -> int:
+    def _drain(self) -> int:
         notify("STOPPING=1")
+        line = self._line
         self._log.info(Event.SERVICE_STOPPING, waiting=len(line.mail.device))
         self._telemetry.ready.set(0)
         line.intake.stop_reading()
         line.device_stage.draining = True
-        deadline = time.monotonic() + DRAIN_S
-        while line.failure is None and time.monotonic() < deadline and not line.quiet(line.drained):
+        deadline, drained = time.monotonic() + DRAIN_S, False
+        while line.failure is None and time.monotonic() < deadline and not (drained := line.quiet(line.drained)):
             time.sleep(0.02)
-        line.stop()
-        shop.publisher.finish(time.monotonic())
-        return 0 if line.failure is None else 1
-
-    def _start_scanner(self, line: Line) -> None:
-        watch = self._settings.watch
-        hints = Hints(self._telemetry)
-        scanner = self._scanner = Scanner(watch.directory, watch.rescan_s, hints, self._telemetry, line.mail.scans.put)
-
-        def look() -> None:
-            observer = None
-            while not self._stop.is_set():
-                if observer is None and scanner.available:
-                    observer = start_hints(watch.directory, watch.polling, watch.rescan_s, hints)
-                scanner.step(time.monotonic())
-                hints.bell.wait(min(scanner.wait_s(time.monotonic()), 1.0))
-
-        # a daemon thread that nobody joins: a listing may hang in a dead share
-        threading.Thread(target=look, name="scanner", daemon=True).start()
+        if line.failure is None and not drained:
+            self._log.warning(
+                Event.SERVICE_STOPPING, detail=f"not all could be written in {DRAIN_S:g} s; the next start does it"
+            )
+        if line.stop():
+            self._shop.publisher.finish(time.monotonic())
+        self._lookout.close()
+        return 0 if self._failure() is None else 1
 
     def _render(self) -> bytes:
-        folder = self._settings.results.directory
-        if folder.is_dir():
-            self._telemetry.results_free_bytes.set(shutil.disk_usage(folder).free)
+        with suppress(OSError):  # away: `/readyz` says so, and the last figure stands
+            free = shutil.disk_usage(self._settings.results.directory).free
+            self._telemetry.results_free_bytes.set(free)
         return self._telemetry.render()
 
-    def _health(self) -> str | None:
-        return self._line.stuck(time.monotonic()) if self._line is not None else None
+    def trouble(self) -> str | None:
+        """What only a new start can mend, in words; None when all is well."""
+        if self._scanner.failure is not None:
+            return f"scanner failed: {self._scanner.failure!r}"
+        return self._line.stuck(time.monotonic())
 
     def not_ready(self) -> str | None:
         """Why nothing can be worked on now, in words; None when all is well."""
         if self._stop.is_set():
             return "stopping"
-        if self._shop is None or self._line is None or self._scanner is None:
-            return "the model is being loaded"
         if self._shop.publisher.blocked is not None:
             return self._shop.publisher.blocked
-        if not self._scanner.available:
-            return f"the watched folder {self._settings.watch.directory} is not there or cannot be listed"
+        if self._hangs:
+            return f"the watched folder {self._folder} does not answer: a listing hangs"
+        if self._lookout.available is None:
+            return f"the watched folder {self._folder} is being listed for the first time"
+        if not self._lookout.available:
+            return f"the watched folder {self._folder} is not there or cannot be listed"
         return None
 
 
@@ -337,10 +485,12 @@ def process(
     settings: Settings,
     telemetry: Telemetry,
     progress: Callable[[int, int], None],
+    open_device: OpenDevice = open_network,
 ) -> list[AcquisitionId]:
     """Work through folders that are already complete; the acquisitions found.
 
-    progress: told now and then (planes decided, planes in all) of the present folder. Raises HcsError.
+    progress: told now and then (planes decided, planes in all) of the present folder. open_device: what makes the
+    model. Raises HcsError.
     """
     for plate in plates:
         if not plate.is_dir():
@@ -353,9 +503,9 @@ def process(
     if len(set(names)) != len(names):
         raise SettingsError("two of the folders have the same name, and so the same results", "process them one by one")
     found: list[AcquisitionId] = []
-    with workshop(settings, telemetry) as shop, readers(settings) as pool:
+    with workshop(settings, telemetry, open_device) as shop, readers(settings) as pool:
         for plate in plates:
-            found.extend(_process_one(shop, plate.resolve(), pool, progress))
+            found.extend(sorted(_process_one(shop, plate.resolve(), pool, progress)))
         shop.publisher.finish(time.monotonic())
     return found
 
@@ -365,17 +515,15 @@ def _process_one(
 ) -> tuple[AcquisitionId, ...]:
     line = Line(shop, root, shop.restored, pool, finite=True)
     line.mail.scans.put(scan_once(root))
-    line.device_stage.draining = False
     line.start()
-    total = 0
     try:
         while not line.quiet(line.all_done):
             if line.failure is not None:
                 raise HcsError(f"a stage failed: {line.failure!r}", "see the log above") from line.failure
-            total = max(total, line.intake.pending)
-            progress(total - line.intake.pending, total)
+            progress(line.intake.awaited - line.intake.pending, line.intake.awaited)
+            line.device_stage.draining = line.intake_stage.exhausted  # the last batch need not wait to be full
             time.sleep(0.02)
-        progress(total, total)
+        progress(line.intake.awaited, line.intake.awaited)
     finally:
         line.stop()
     return line.intake.acquisitions
@@ -388,6 +536,7 @@ def notify(state: str) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+    # while systemd itself starts anew nobody listens, and that must not end the service
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.connect(address)
         channel.sendall(state.encode())

@@ -1,5 +1,7 @@
 """Stand-ins for what a test does not want to wait for: time, threads, the network. All else is the real thing."""
 
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from datetime import UTC, datetime, timedelta
@@ -9,7 +11,8 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hcs_daemon.config import Settings
+from hcs_daemon.config import Settings, Watch
+from hcs_daemon.intake.arrival import ScanReport
 from hcs_daemon.records import (
     Attribution,
     ExplainTask,
@@ -20,6 +23,7 @@ from hcs_daemon.records import (
     Site,
     SiteReturned,
 )
+from hcs_daemon.service import Lookout
 from hcs_daemon.telemetry import Telemetry
 from hcs_daemon.vocabulary import ExplanationResult, SiteOutcome
 
@@ -27,6 +31,11 @@ CHANNELS = ("DNA", "ER", "RNA", "AGP", "Mito")
 """Those of the simulated instrument; its channel ids count from 1."""
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def no_sleep(seconds: float) -> None:
+    """The sleep of what must not wait at all."""
+    raise AssertionError(f"nothing should wait, and {seconds} s were asked for")
 
 
 class Clock:
@@ -161,3 +170,57 @@ def light(pixels: Pixels) -> NDArray[np.float64]:
 
 def _place(site: Site) -> str:
     return f"{site.id.well.stem}/{site.id.site}"
+
+
+class SlowDevice(FakeDevice):
+    """A device that waits with each batch until it may go on. busy: set while it waits."""
+
+    def __init__(self, telemetry: Telemetry | None = None) -> None:
+        super().__init__(telemetry)
+        self.busy = threading.Event()
+        self.may_go_on = threading.Event()
+
+    def predict(self, sites: Sequence[Site]) -> list[Prediction]:
+        """As the others, when it may."""
+        self.busy.set()
+        assert self.may_go_on.wait(60)
+        return super().predict(sites)
+
+
+class BrokenDevice(FakeDevice):
+    """A device with a fault in its program."""
+
+    def predict(self, sites: Sequence[Site]) -> list[Prediction]:  # noqa: ARG002 (the device's form)
+        """Fail."""
+        raise ZeroDivisionError("in the device")
+
+
+def until(condition: Callable[[], object], what: str = "the condition") -> None:
+    """Wait for what other threads bring about; a minute at most. Only for tests of the threads themselves."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come about within a minute"
+        threading.Event().wait(0.01)
+
+
+class DeadShare(Lookout):
+    """A watched folder on a share whose server dies when told to (`dead`), and comes back when told to (`back`)."""
+
+    def __init__(self, watch: Watch, telemetry: Telemetry, report: Callable[[ScanReport], None]) -> None:
+        super().__init__(watch, telemetry, report)
+        self.dead = threading.Event()
+        self.back = threading.Event()
+
+    def step(self, now: float) -> bool:
+        """A look that hangs while the server is dead."""
+        if self.dead.is_set():
+            assert self.back.wait(60)
+        return super().step(now)
+
+
+class BrokenLookout(Lookout):
+    """A lookout with a fault in its program."""
+
+    def step(self, now: float) -> bool:  # noqa: ARG002 (a stage's form)
+        """Fail."""
+        raise ZeroDivisionError("in the scanner")

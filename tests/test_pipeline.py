@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakes import CHANNELS, Clock, FakeDevice, InlineExecutor, make_settings
+from fakes import CHANNELS, Clock, FakeDevice, InlineExecutor, make_settings, no_sleep
 from hcs_daemon.config import Settings
 from hcs_daemon.device.batching import Batcher
 from hcs_daemon.instruments import instrument_for
@@ -90,12 +90,8 @@ class Spine:
 def simulate(folder: Path, wells: int = 6, **arguments: Any) -> Path:
     """A small simulated plate P1 in `folder/in`; where its planes are."""
     arguments = {"plate": "P1", "wells": wells, "size_px": 64, **arguments}
-    made = simulate_plate(folder / "in", sleep=_never, **arguments)
+    made = simulate_plate(folder / "in", sleep=no_sleep, **arguments)
     return made.folder / "Images"
-
-
-def _never(seconds: float) -> None:
-    raise AssertionError(f"nothing should wait, and {seconds} s were asked for")
 
 
 def plane(well: str, channel: int) -> str:

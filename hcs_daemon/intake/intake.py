@@ -141,6 +141,11 @@ class Intake:
         return self._state.pending
 
     @property
+    def awaited(self) -> int:
+        """Planes that ever were pending; a file that changed counts anew."""
+        return self._state.awaited
+
+    @property
     def exhausted(self) -> bool:
         """Whether every file that is known has been decided."""
         holding = self._backlog is not None and self._backlog.holding

@@ -53,7 +53,8 @@ class IntakeState:
     """Owned by the intake thread.
 
     root: the watched folder. channels: names in the model's order. open_wells: not yet closed, oldest first. touched:
-    those to be looked at now. pending: planes of expected channels that are seen and not yet decided.
+    those to be looked at now. pending: planes of expected channels that are seen and not yet decided. awaited: how many
+    ever were, each time that one was to be read.
     """
 
     root: Path
@@ -66,6 +67,7 @@ class IntakeState:
     open_wells: dict[WellId, None] = field(default_factory=dict)
     touched: dict[WellId, None] = field(default_factory=dict)
     pending: int = 0
+    awaited: int = 0
     to_device: deque[ToDevice] = field(default_factory=deque)
     to_publish: deque[ToPublish] = field(default_factory=deque)
     _spelled_otherwise: dict[str, Path] = field(default_factory=dict)
@@ -101,6 +103,7 @@ class IntakeState:
         if file.name not in book.outstanding:
             book.outstanding.add(file.name)
             self.pending += 1
+            self.awaited += 1
         self.plates[file.acquisition].name_site(book, file.plane.site.site)
         self.open_wells[book.well] = None
 
