@@ -94,6 +94,11 @@ class WellBook:
         """The bytes of an accepted file are there no more; an older plane at its address counts again."""
         self._arrange(key, self._others(key, path))
 
+    def holds(self, key: PlaneKey, path: str) -> bool:
+        """Whether a file is among the accepted ones of an address."""
+        here = self.planes.get(key)
+        return path in self.superseded.get(key, {}) or (here is not None and here.source.path == path)
+
     def orphans(self) -> list[str]:
         """Take out the copies whose original is there no more."""
         found = [path for path, (key, sha256) in self.copies.items() if sha256 not in self._digests(key)]
@@ -278,7 +283,7 @@ def restore_well(plate: PlateBook, well: RestoredWell) -> WellBook:
 
 
 def restore_rejection(plate: PlateBook, rejection: Rejection) -> WellBook | None:
-    """Note an earlier run's rejection in its well; None where it says nothing of a well.
+    """Note an earlier run's rejection in its well; the well, if its result does not know of it.
 
     The line is newer than a result that still counts the same file.
     """
@@ -288,9 +293,10 @@ def restore_rejection(plate: PlateBook, rejection: Rejection) -> WellBook | None
     book = plate.well(plane.site.well)
     plate.name_site(book, plane.site.site)
     key = (plane.site.site, channel, plane.z)
+    news = book.last_plane_at is None or book.holds(key, rejection.path)
     book.remove(key, rejection.path)
     if rejection.reason is Reason.DUPLICATE_PLANE:
         book.copies[rejection.path] = (key, rejection.sha256 or "")
     elif rejection.reason is not Reason.DUPLICATE_CHANNEL and plane.z == ANALYSED_Z:
         book.rejected[rejection.path] = (plane.site.site, channel)
-    return book
+    return book if news else None

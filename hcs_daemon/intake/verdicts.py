@@ -73,7 +73,14 @@ class Verdicts:
         return True
 
     def refuse(self, file: FileEntry, refusal: Refusal, sha256: str | None, now: float) -> None:
-        """Reject a file: one line, one log line, one count; the plate goes on."""
+        """Reject a file: one line, one log line, one count; the plate goes on.
+
+        The same file judged the same again has its line already, and is no news of its well.
+        """
+        before = file.rejection
+        same = before is not None and (before.reason, before.sha256) == (refusal.reason, sha256)
+        if same and file.decided:
+            return
         file.decided = True
         self._take_back(file, refusal)
         self._note_verdict(file, now)
@@ -90,10 +97,10 @@ class Verdicts:
             plane=file.plane,
             channel=file.channel,
         )
-        before, file.rejection = file.rejection, rejection
-        if before is not None and (before.reason, before.sha256) == (rejection.reason, rejection.sha256):
+        file.rejection = rejection
+        if same:
             self._recount(file, outcome_of(refusal.reason))
-            return  # the same file judged the same again: its line stands
+            return
         self._state.to_publish.append(rejection)
         self._state.telemetry.rejections.labels(refusal.reason).inc()
         self._count(file, outcome_of(refusal.reason))
