@@ -21,7 +21,8 @@ def expose(electrons: NDArray[np.float32], rng: np.random.Generator) -> NDArray[
     collected = rng.poisson(np.maximum(electrons, 0.0)).astype(np.float32)
     collected += READ_NOISE_ELECTRONS * rng.standard_normal(electrons.shape, dtype=np.float32)
     counts = np.rint(OFFSET_COUNTS + COUNTS_PER_ELECTRON * collected)
-    return np.clip(counts, 0, FULL_SCALE).astype(np.uint16)
+    counted: NDArray[np.uint16] = np.clip(counts, 0, FULL_SCALE).astype(np.uint16)
+    return counted
 
 
 def illumination(size_px: int, pixel_size_um: float, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -33,4 +34,5 @@ def illumination(size_px: int, pixel_size_um: float, rng: np.random.Generator) -
     centre = rng.uniform(-150.0, 150.0, size=2)
     axis = (np.arange(size_px, dtype=np.float32) - (size_px - 1) / 2) * pixel_size_um
     y, x = (axis[:, None] - centre[0]) / half_field_um, (axis[None, :] - centre[1]) / half_field_um
-    return (1.0 - 0.17 * (y * y + x * x)).astype(np.float32)
+    lamp: NDArray[np.float32] = (1.0 - 0.17 * (y * y + x * x)).astype(np.float32)
+    return lamp

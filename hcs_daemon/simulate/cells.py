@@ -191,7 +191,8 @@ def _outline(cells: Population, index: int, angle: Floats) -> Floats:
     for harmonic, wave, phase in zip(_HARMONICS, cells.wave[index], cells.phase[index], strict=True):
         turn = 2.0 * cells.axis_angle[index] if harmonic == 2 else phase  # the longest wave runs along the long axis
         shape += wave * np.cos(np.float32(harmonic) * angle - turn)
-    return np.maximum(shape, 0.45) * cells.radius_um[index]
+    outline: Floats = np.maximum(shape, 0.45) * cells.radius_um[index]
+    return outline
 
 
 def _turned(dy: Floats, dx: Floats, angle: float) -> tuple[Floats, Floats]:
@@ -222,7 +223,8 @@ def _micronucleus(cells: Population, index: int, dy: Floats, dx: Floats) -> Floa
     angle, radius, _ = cells.micronucleus[index]
     away = float(cells.nucleus_um[index].max()) * 1.45 + float(radius)
     far = (dx - away * np.cos(angle)) ** 2 + (dy - away * np.sin(angle)) ** 2
-    return np.exp(-((far / (radius * radius)) ** 2))
+    hill: Floats = np.exp(-((far / (radius * radius)) ** 2))
+    return hill
 
 
 def _put(target: NDArray[np.generic], window: tuple[slice, slice], where: NDArray[np.bool_], value: object) -> None:

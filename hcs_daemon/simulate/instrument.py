@@ -21,7 +21,7 @@ from hcs_daemon.plate import PLATE_SHAPES, WellPosition
 from hcs_daemon.simulate.compounds import CHANNELS
 from hcs_daemon.simulate.harmony_files import MEASUREMENT, Measurement, PlaneInfo, index_xml, statistics_json, tag_xml
 from hcs_daemon.simulate.layout import WellPlan, plan_plate, write_layout, write_truth
-from hcs_daemon.simulate.pace import FileToWrite, check_speed, write_files
+from hcs_daemon.simulate.pace import FileToWrite, check_speed, write_files, writing
 from hcs_daemon.simulate.seeds import generator
 from hcs_daemon.simulate.site import CAMERA_PX, PIXEL_SIZE_UM, render_site
 from hcs_daemon.tiff import encode_plane
@@ -102,17 +102,18 @@ def simulate_plate(
     folder = directory / f"{plate}__{MEASUREMENT}"
     masks = truth.with_name(f"{truth.stem}_masks") if truth is not None else None
     _check_paths(directory, folder, layout, truth, masks)
-    if layout is not None:
-        write_layout(layout, chosen)
-    if truth is not None:
-        write_truth(truth, chosen)
-    if masks is not None:
-        masks.mkdir(parents=True)
     images = folder / "Images"
-    images.mkdir(parents=True)
+    with writing():
+        images.mkdir(parents=True)
+        if layout is not None:
+            write_layout(layout, chosen)
+        if truth is not None:
+            write_truth(truth, chosen)
+        if masks is not None:
+            masks.mkdir(parents=True)
     measurement = Measurement(plate, wells, sites, size_px, PIXEL_SIZE_UM, _identity(seed, plate))
     planes = list(_planes(chosen, sites))
-    files = _files(chosen, planes, measurement, seed, images, masks, executor)
+    files = _files(chosen, planes, measurement, seed, images, masks=masks, executor=executor)
     written = write_files(files, speed=speed, sleep=sleep)
     index = FileToWrite(images / "Index.xml", lambda: index_xml(measurement, planes))
     write_files([index], speed=speed, sleep=sleep)
@@ -189,6 +190,7 @@ def _files(
     measurement: Measurement,
     seed: int,
     images: Path,
+    *,
     masks: Path | None,
     executor: Executor | None,
 ) -> Iterator[FileToWrite]:

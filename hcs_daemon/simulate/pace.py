@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +38,17 @@ def write_files(files: Iterable[FileToWrite], *, speed: float, sleep: Callable[[
 
     Raises FolderError when the destination cannot be written.
     """
-    try:
+    with writing():
         if speed == 0:
             return sum(1 for file in files if file.path.write_bytes(file.read()) >= 0)
         return _write_interleaved(iter(files), 1.0 / (speed * PLANES_PER_S * _CHUNKS), sleep)
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Raise FolderError for what cannot be written within."""
+    try:
+        yield
     except OSError as error:
         raise FolderError(
             f"{error.filename or 'the destination'} cannot be written: {error.strerror}",

@@ -61,8 +61,8 @@ def replay(
             the new row and column in the file's name and in the `<Image>` of tag 65500; no other byte of a file
             changes. Whatever else lies in the source tells of other wells and is not copied.
         seed: mixes the order of the planes; None keeps that of their names, well by well.
-        alter: for spoiling files on the way: given a file's path below the copy's top and its bytes, returns the bytes to
-            write.
+        alter: for spoiling files on the way: given a file's path below the copy's top and its bytes, returns the bytes
+            to write.
 
     Raises:
         SettingsError: an argument is refused, or the copy is there already.
@@ -77,7 +77,8 @@ def replay(
     if seed is not None:
         planes = [planes[index] for index in np.random.default_rng(seed).permutation(len(planes))]
     write_files(_files([*planes, *others], folder, alter), speed=speed, sleep=sleep)
-    return ReplayReport(folder, len(planes), len(others), tuple(sorted({_position(copy) for copy in planes} - {None})))
+    wells = {position for copy in planes if (position := _position(copy)) is not None}
+    return ReplayReport(folder, len(planes), len(others), tuple(sorted(wells)))
 
 
 def parse_wells(text: str) -> list[WellPosition]:

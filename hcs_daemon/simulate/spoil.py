@@ -24,12 +24,13 @@ def eight_bit(data: bytes) -> bytes:
 
 def eight_bit_scaled(data: bytes) -> bytes:
     """The plane stretched over 8 bits, then multiplied by 257 in uint16: looks like 16 bits and is not."""
-    return _again(data, _stretched(data).astype(np.uint16) * np.uint16(257))
+    scaled: NDArray[np.uint16] = _stretched(data).astype(np.uint16) * np.uint16(257)
+    return _again(data, scaled)
 
 
 def shifted_12_bit(data: bytes) -> bytes:
     """The twelve high bits of the plane alone: a 12-bit camera's values shifted left by four, in uint16."""
-    return _again(data, (_pixels(data).astype(np.uint16) >> 4) << 4)
+    return _again(data, _pixels(data).astype(np.uint16) & np.uint16(0xFFF0))
 
 
 def other_shape(data: bytes) -> bytes:
@@ -60,4 +61,4 @@ def _stretched(data: bytes) -> NDArray[np.uint8]:
 
 
 def _again(data: bytes, pixels: Pixels, photometric: str = "minisblack") -> bytes:
-    return encode_plane(np.ascontiguousarray(pixels), harmony_xml=harmony_xml(data), photometric=photometric)
+    return encode_plane(pixels, harmony_xml=harmony_xml(data), photometric=photometric)

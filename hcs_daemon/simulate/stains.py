@@ -84,7 +84,8 @@ def _dna(cells: Population, maps: CellMaps, textures: Textures, answer: Floats) 
     nuclei = _inside(q) * (0.72 + 0.28 * np.sqrt(np.maximum(0.0, 1 - q * q))) * np.maximum(0.25, 1 + blotches)
     micro = 0.9 * maps.micronucleus * _seen(maps, answer)
     faint = 0.012 * _thickness(maps)
-    return nuclei * content / growth**2 + micro + faint
+    seen: Floats = nuclei * content / growth**2 + micro + faint
+    return seen
 
 
 def _er(cells: Population, maps: CellMaps, textures: Textures, answer: Floats) -> Floats:  # noqa: ARG001 (one form for all)
@@ -93,7 +94,8 @@ def _er(cells: Population, maps: CellMaps, textures: Textures, answer: Floats) -
     cytoplasm = 1 - _inside(maps.q)
     hole = _step((textures.bubbles - 0.55) / 0.15) * cytoplasm
     wall = np.exp(-(((textures.bubbles - 0.35) / 0.28) ** 2)) * cytoplasm
-    return body * net * (1 - 0.8 * answer * hole + 1.3 * answer * wall)
+    seen: Floats = body * net * (1 - 0.8 * answer * hole + 1.3 * answer * wall)
+    return seen
 
 
 def _rna(cells: Population, maps: CellMaps, textures: Textures, answer: Floats) -> Floats:  # noqa: ARG001 (one form for all)
@@ -103,7 +105,8 @@ def _rna(cells: Population, maps: CellMaps, textures: Textures, answer: Floats) 
     spots = 1.1 * maps.nucleolus * nucleus
     # what the nucleoli lose, the nucleus gains: the same sum in every cell
     spread = nucleus * _mean_where(spots, nucleus > 0.5, maps)
-    return body * grain + (1 - answer) * spots + answer * spread
+    seen: Floats = body * grain + (1 - answer) * spots + answer * spread
+    return seen
 
 
 def _agp(cells: Population, maps: CellMaps, textures: Textures, answer: Floats) -> Floats:  # noqa: ARG001 (one form for all)
@@ -115,7 +118,8 @@ def _agp(cells: Population, maps: CellMaps, textures: Textures, answer: Floats) 
     fibre = (0.5 + 0.5 * np.cos(2 * np.pi * bent / 5.0)) ** 2 * np.clip(0.8 + 0.4 * textures.bubbles, 0.1, 2.0)
     golgi = maps.golgi * np.clip(1.0 + 0.5 * textures.fine, 0.2, 3.0)
     actin = body * (1 - 0.35 * answer) + rim * (1 - 0.8 * answer) + 0.85 * answer * fibre * np.sqrt(_thickness(maps))
-    return inside * actin + 0.9 * golgi
+    seen: Floats = inside * actin + 0.9 * golgi
+    return seen
 
 
 def _mito(cells: Population, maps: CellMaps, textures: Textures, answer: Floats) -> Floats:  # noqa: ARG001 (one form for all)
@@ -124,7 +128,8 @@ def _mito(cells: Population, maps: CellMaps, textures: Textures, answer: Floats)
     net = np.exp(-((textures.threads / 0.35) ** 2))  # where a smooth field passes zero there are threads
     dots = 2.2 * _step((textures.dots - 1.1) / 0.25)
     diffuse = 0.06 * _thickness(maps)
-    return zone * (0.12 + (1 - answer) * net + answer * dots) + diffuse
+    seen: Floats = zone * (0.12 + (1 - answer) * net + answer * dots) + diffuse
+    return seen
 
 
 _STAINS = {"DNA": _dna, "ER": _er, "RNA": _rna, "AGP": _agp, "Mito": _mito}
@@ -159,7 +164,8 @@ def _inside(q: Floats) -> Floats:
 
 
 def _step(x: Floats) -> Floats:
-    return 0.5 * (1 + np.tanh(0.5 * x))
+    risen: Floats = 0.5 * (1 + np.tanh(0.5 * x))
+    return risen
 
 
 def _by_cell(maps: CellMaps, values: Floats, outside: float = 0.0) -> Floats:
@@ -189,4 +195,5 @@ def _noise(shape: tuple[int, int], sigma_px: float, rng: np.random.Generator) ->
     """Smoothed white noise, mean 0 and deviation 1 (Gaussian of sigma s keeps 1 / (2 s sqrt(pi)) of the deviation)."""
     rough = rng.standard_normal(shape, dtype=np.float32)
     smooth: Floats = gaussian_filter(rough, sigma_px, mode="wrap", truncate=3.0)
-    return (smooth / smooth.std()).astype(np.float32)
+    scaled: Floats = (smooth / smooth.std()).astype(np.float32)
+    return scaled
