@@ -120,6 +120,12 @@ def list_files(folder: Path, unlistable: Callable[[Path, OSError], None] | None 
     unlistable: told of folders below that are there and cannot be listed. What vanishes meanwhile is left out. Raises
     OSError when `folder` itself cannot be listed.
     """
+    for name, size_bytes, mtime_ns in _walk(folder, unlistable):
+        yield Sighting(Path(name), size_bytes, mtime_ns)
+
+
+def _walk(folder: Path, unlistable: Callable[[Path, OSError], None] | None) -> Iterator[tuple[str, int, int]]:
+    """As `list_files`: path, size and time. Most files of a rescan are known, and a Path takes longer than a look."""
     with os.scandir(folder) as entries:
         listed = list(entries)
     waiting = [iter(listed)]  # a stack, for trees can be deeper than calls
@@ -130,7 +136,8 @@ def list_files(folder: Path, unlistable: Callable[[Path, OSError], None] | None 
             continue
         try:
             if not entry.is_dir(follow_symlinks=False):
-                yield _sighting(Path(entry.path), entry)
+                status = _status(entry)
+                yield entry.path, status.st_size, status.st_mtime_ns
                 continue
             with os.scandir(entry.path) as entries:
                 waiting.append(iter(list(entries)))
@@ -141,12 +148,11 @@ def list_files(folder: Path, unlistable: Callable[[Path, OSError], None] | None 
                 unlistable(Path(entry.path), error)
 
 
-def _sighting(path: Path, entry: os.DirEntry[str]) -> Sighting:
+def _status(entry: os.DirEntry[str]) -> os.stat_result:
     try:
-        status = entry.stat()
+        return entry.stat()
     except OSError:  # a link to nowhere is still a name that somebody may wonder about
-        status = entry.stat(follow_symlinks=False)
-    return Sighting(path, status.st_size, status.st_mtime_ns)
+        return entry.stat(follow_symlinks=False)
 
 
 class Scanner:
@@ -170,9 +176,9 @@ class Scanner:
         self._hints = hints
         self._telemetry = telemetry
         self._report = report
-        self._last: dict[Path, tuple[int, int]] = {}
-        self._hinted: set[Path] = set()
-        self._unhinted: set[Path] = set()
+        self._last: dict[str, tuple[int, int]] = {}
+        self._hinted: set[str] = set()
+        self._unhinted: set[str] = set()
         self._unlistable: set[Path] = set()
         self._failure = ""
         self._next_scan = float("-inf")
@@ -199,15 +205,16 @@ class Scanner:
         """One look at the whole folder; says so when it is not there, and takes nothing as deleted."""
         began = time.perf_counter()
         changed: list[Sighting] = []
-        listing: dict[Path, tuple[int, int]] = {}
+        listing: dict[str, tuple[int, int]] = {}
         unlistable: set[Path] = set()
         try:
-            for sighting in list_files(self._root, lambda path, error: self._skip(path, error, unlistable)):
+            for name, size_bytes, mtime_ns in _walk(
+                self._root, lambda path, error: self._skip(path, error, unlistable)
+            ):
                 self.looked += 1
-                state = (sighting.size_bytes, sighting.mtime_ns)
-                listing[sighting.path] = state
-                if self._last.get(sighting.path) != state:
-                    changed.append(sighting)
+                listing[name] = (size_bytes, mtime_ns)
+                if self._last.get(name) != (size_bytes, mtime_ns):
+                    changed.append(Sighting(Path(name), size_bytes, mtime_ns))
                 if len(changed) >= CHUNK:
                     self._tell(changed, finished=False)
                     changed = []
@@ -240,7 +247,7 @@ class Scanner:
                 hint="let the daemon's user read it; the rest goes on, and it is tried again every rescan_s",
             )
 
-    def _count_missed(self, listing: Mapping[Path, tuple[int, int]]) -> None:
+    def _count_missed(self, listing: Mapping[str, tuple[int, int]]) -> None:
         """A file that two looks found without an event before the second was missed.
 
         What the first look finds, and the first after the folder was away, is older than our watching.
@@ -262,11 +269,11 @@ class Scanner:
             except OSError:  # gone again, or a share that hiccups: the rescan will tell
                 continue
             self.looked += len(looks)
-            self._hinted.update(look.path for look in looks)
             for look in looks:
-                state = (look.size_bytes, look.mtime_ns)
-                if self._last.get(look.path) != state:
-                    self._last[look.path] = state
+                hinted, state = str(look.path), (look.size_bytes, look.mtime_ns)
+                self._hinted.add(hinted)
+                if self._last.get(hinted) != state:
+                    self._last[hinted] = state
                     seen.append(look)
         if seen:
             self._tell(seen, finished=False)
