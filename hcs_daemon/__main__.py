@@ -1,0 +1,233 @@
+"""The door: the command line, nothing but parsing and calling.
+
+Commands return their exit code. What a command needs is imported when it runs: torch takes two seconds, `--help` none.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hcs_daemon.errors import HcsError
+
+_UsageError: Any = typer.BadParameter.__mro__[1]
+"""The library names it in public only as the base of this one."""
+
+app = typer.Typer(
+    name="hcs-daemon",
+    help="Checks, analyses and explains what a screening microscope writes, as it writes it.",
+    epilog="Example: hcs-daemon demo",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+model = typer.Typer(help="Look at a model package, or check it.", epilog="Example: hcs-daemon model show demo")
+ledger = typer.Typer(help="Check that no result was changed.", epilog="Example: hcs-daemon ledger verify /data/results")
+app.add_typer(model, name="model")
+app.add_typer(ledger, name="ledger")
+
+Config = Annotated[Path, typer.Option("-c", "--config", metavar="FILE", help="The settings, a TOML file.")]
+MaybeConfig = Annotated[
+    Path | None, typer.Option("-c", "--config", metavar="FILE", help="The settings; without, nothing is expected.")
+]
+Json = Annotated[bool, typer.Option("--json", help="For programs: JSON instead of words.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Another number, other cells, noise and positions.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code. An expected failure is one line what is wrong and one line what to do."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a file name may hold what a console cannot show
+    try:
+        code = app(arguments, prog_name="hcs-daemon", standalone_mode=False)
+        sys.stdout.flush()
+    except HcsError as error:
+        return _fail(error.message, error.hint, error.exit_code)
+    except _UsageError as error:
+        command = error.ctx.command_path if error.ctx else "hcs-daemon"
+        return _fail(error.format_message(), f"{command} --help shows how it is used, with an example", 2)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read our words has enough
+        sys.stdout = None  # the interpreter would flush it once more
+        return 1
+    return int(code or 0)
+
+
+def _fail(what: str, hint: str, code: int) -> int:
+    sys.stderr.write(f"{what}\n{hint}\n")
+    return code
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 (the library calls it so)
+    if wanted:
+        from hcs_daemon import __version__
+
+        typer.echo(f"hcs-daemon {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Checks, analyses and explains what a screening microscope writes, as it writes it."""
+
+
+@app.command(epilog="Example: hcs-daemon run -c config.toml")
+def run(config: Config) -> int:
+    """Watch a folder and analyse what arrives, until SIGTERM or Ctrl+C."""
+    from hcs_daemon.commands.run import run_service
+
+    return run_service(config)
+
+
+@app.command(epilog="Example: hcs-daemon process /data/incoming/PLATE1 -c config.toml --results /tmp/again")
+def process(
+    plates: Annotated[list[Path], typer.Argument(metavar="PLATE...", help="Plates' folders, or trees of them.")],
+    config: Config,
+    results: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where results go, instead of results.directory.")
+    ] = None,
+) -> int:
+    """Analyse folders that are complete already, then exit. 1: something was rejected or partial."""
+    from hcs_daemon.commands.process import process_plates
+
+    return process_plates(plates, config, results)
+
+
+@app.command(epilog="Example: hcs-daemon check -c config.toml")
+def check(config: Config) -> int:
+    """Read the settings, load and test the model, try the folders; say what `run` would do."""
+    from hcs_daemon.commands.check import check_settings
+
+    return check_settings(config)
+
+
+@app.command(epilog="Example: hcs-daemon validate /data/incoming/PLATE1")
+def validate(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files, plates' folders, or trees of them.")],
+    *,
+    json: Json = False,
+    config: MaybeConfig = None,
+) -> int:
+    """Say what images are: bit depth, channels, quality. No model. 1: something was rejected."""
+    from hcs_daemon.commands.validate import validate_files
+
+    return validate_files(paths, config, as_json=json)
+
+
+@app.command(epilog="Example: hcs-daemon demo --directory /tmp/demo")
+def demo(
+    directory: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where it works; what an earlier demo left there is replaced.")
+    ] = Path("hcs-demo"),
+) -> int:
+    """Tell the whole story on a simulated screen, in some two minutes."""
+    import time
+
+    from hcs_daemon.demo.story import run_demo
+
+    return run_demo(directory, sleep=time.sleep)
+
+
+@app.command(epilog="Example: hcs-daemon simulate /tmp/incoming --wells 24 --speed 2 --truth /tmp/truth.csv")
+def simulate(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write; made, with its parents.")],
+    plate: Annotated[str, typer.Option(metavar="NAME", help="The plate's name.")] = "SIM0001",
+    wells: Annotated[int, typer.Option(metavar="6|24|96|384|1536", help="Wells of the plate.")] = 96,
+    sites: Annotated[int, typer.Option(metavar="N", help="Sites a well.")] = 1,
+    size: Annotated[int, typer.Option(metavar="PX", help="Edge of a picture, in pixels of 1.196 µm.")] = 540,
+    seed: Seed = 0,
+    speed: Annotated[
+        float, typer.Option(metavar="X", help="0: as fast as possible; 1: five planes a second, files growing.")
+    ] = 0.0,
+    instrument: Annotated[str, typer.Option(metavar="NAME", help="Whose files to write.")] = "harmony",
+    layout: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Writes there what an experimenter knows of each well.")
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Writes there what was planted, with masks beside it.")
+    ] = None,
+) -> int:
+    """Write a plate of made-up cells as an Opera Phenix would. Channel ids 1-5: DNA, ER, RNA, AGP, Mito."""
+    from hcs_daemon.commands.simulate import simulate_screen
+
+    return simulate_screen(
+        directory,
+        plate=plate,
+        wells=wells,
+        sites=sites,
+        size_px=size,
+        seed=seed,
+        speed=speed,
+        instrument=instrument,
+        layout=layout,
+        truth=truth,
+    )
+
+
+@app.command(epilog="Example: hcs-daemon replay /data/recorded/PLATE1 /tmp/incoming --speed 4 --rename 24")
+def replay(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="A recorded folder; only read.")],
+    destination: Annotated[Path, typer.Argument(metavar="DST", help="Where to write; made, with its parents.")],
+    speed: Annotated[
+        float, typer.Option(metavar="X", help="0: as fast as possible; 1: five planes a second, files growing.")
+    ] = 1.0,
+    rename: Annotated[
+        str | None,
+        typer.Option(metavar="WELLS", help="B03,B04 or 24: spread the first well's planes over these wells."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Mixes the order; without, by name.")] = None,
+) -> int:
+    """Write a recorded folder again, as an instrument would."""
+    from hcs_daemon.commands.simulate import replay_folder
+
+    return replay_folder(source, destination, speed=speed, rename=rename, seed=seed)
+
+
+@app.command(epilog="Example: hcs-daemon status -c config.toml")
+def status(config: Config, *, json: Json = False) -> int:
+    """Say what a running daemon is doing. 1: not ready; 6: nothing is running."""
+    from hcs_daemon.commands.status import show_status
+
+    return show_status(config, as_json=json)
+
+
+Package = Annotated[str, typer.Argument(metavar="PACKAGE", help='A package\'s folder, or "demo".')]
+
+
+@model.command(epilog="Example: hcs-daemon model show demo")
+def show(package: Package) -> int:
+    """What a model package expects and says, and its card."""
+    from hcs_daemon.commands.model import show_package
+
+    return show_package(package)
+
+
+@model.command(epilog="Example: hcs-daemon model verify demo")
+def verify(package: Package) -> int:
+    """Compare digest and shapes, run the self-test. 3: refused."""
+    from hcs_daemon.commands.model import verify_package
+
+    return verify_package(package)
+
+
+@ledger.command("verify", epilog="Example: hcs-daemon ledger verify /data/results")
+def verify_results(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="The results folder.")],
+) -> int:
+    """Follow the hash chain, and compare every well revision with it. 1: not intact."""
+    from hcs_daemon.commands.ledger import verify_folder
+
+    return verify_folder(results)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

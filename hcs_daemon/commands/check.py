@@ -1,0 +1,189 @@
+"""`hcs-daemon check`: in words, what `run` would do; everything that stands in its way, not only the first."""
+
+import io
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hcs_daemon import __version__
+from hcs_daemon.config import Settings, load_settings
+from hcs_daemon.device.inference import choose_device
+from hcs_daemon.device.manifest import Manifest, check_covers, package_folder, read_manifest
+from hcs_daemon.device.package import load_package, run_selftest
+from hcs_daemon.endpoints import Endpoints
+from hcs_daemon.errors import FolderError, HcsError, ResultsHeldError
+from hcs_daemon.instruments import instrument_for
+from hcs_daemon.intake.arrival import is_network_folder
+from hcs_daemon.publish.lock import ResultsLock
+from hcs_daemon.publish.names import LOCK_NAME
+from hcs_daemon.service import check_writable, reader_count
+from hcs_daemon.telemetry import Telemetry, configure_logging
+from hcs_daemon.terminal import counted, say
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was found so far. Owned by `check_settings`."""
+
+    problems: list[HcsError] = field(default_factory=list)
+
+    def note(self, topic: str, look: Callable[[], str]) -> None:
+        """Say what a look found, or that it found a problem."""
+        try:
+            say(f"{topic:<11} {look()}")
+        except HcsError as error:
+            say(f"{topic:<11} REFUSED: {error.message}")
+            self.problems.append(error)
+
+
+def check_settings(config: Path) -> int:
+    """0 ready; else the exit code that `run` would have ended with. Raises SettingsError for unreadable settings."""
+    settings = load_settings(config)
+    configure_logging("console", "error", io.StringIO())  # what a stage would log is said here in words
+    findings = Findings()
+    findings.note("settings", lambda: f"{config}: complete")
+    findings.note("watch", lambda: _watched(settings))
+    findings.note("names", lambda: _names(settings))
+    findings.note("channels", lambda: _channels(settings))
+    findings.note("model", lambda: _model(settings))
+    findings.note("pixels", lambda: _pixels(settings))
+    findings.note("device", lambda: _device(settings))
+    findings.note("explain", lambda: _explain(settings))
+    findings.note("results", lambda: _results(settings))
+    if not any(isinstance(problem, ResultsHeldError) for problem in findings.problems):  # that one has the port
+        findings.note("http", lambda: _http(settings))
+    return _conclude(_distinct(findings.problems))
+
+
+def _distinct(problems: list[HcsError]) -> list[HcsError]:
+    return list({problem.message: problem for problem in problems}.values())
+
+
+def _conclude(problems: list[HcsError]) -> int:
+    if not problems:
+        say("ready: `hcs-daemon run` would start with this")
+        return 0
+    sys.stdout.flush()
+    for problem in problems:
+        sys.stderr.write(f"{problem.message}\n{problem.hint}\n")
+    return min(problem.exit_code for problem in problems)
+
+
+def _watched(settings: Settings) -> str:
+    folder = settings.watch.directory
+    try:
+        with os.scandir(folder) as entries:
+            empty = next(entries, None) is None
+    except FileNotFoundError as error:
+        raise FolderError(
+            f"watch.directory {folder} is not there", "mount or make it; `run` would wait for it, unready"
+        ) from error
+    except OSError as error:
+        raise FolderError(
+            f"watch.directory {folder} cannot be listed: {error.strerror}",
+            "let this user read it; `run` would wait, unready",
+        ) from error
+    polling = settings.watch.polling == "always" or (settings.watch.polling == "auto" and is_network_folder(folder))
+    return (
+        f"{folder}{', empty now' if empty else ''}; {'by polling' if polling else 'by events'}, a full look every"
+        f" {settings.watch.rescan_s:g} s; a file is complete when unchanged for {settings.watch.settle_s:g} s;"
+        f" {counted(reader_count(settings), 'reader')}"
+    )
+
+
+def _names(settings: Settings) -> str:
+    instrument = instrument_for(settings.watch)
+    said = " (auto)" if settings.watch.instrument == "auto" else ""
+    return f"as {instrument.name} writes them{said}" + (f": {settings.watch.pattern}" if settings.watch.pattern else "")
+
+
+def _channels(settings: Settings) -> str:
+    expect = settings.expect
+    ignored = f"; ignored: {', '.join(expect.ignore_channels)}" if expect.ignore_channels else ""
+    sites = f"; {counted(expect.sites_per_well, 'site')} a well" if expect.sites_per_well else ""
+    return f"{expect.bit_depth} bits in {expect.dtype}, any other is rejected{ignored}{sites}"
+
+
+def _manifest(settings: Settings) -> Manifest:
+    return read_manifest(package_folder(settings.model.package))
+
+
+def _model(settings: Settings) -> str:
+    manifest = _manifest(settings)
+    check_covers(manifest, settings.expect)
+    fed = ", ".join(f"{name} from {settings.expect.channels[name]}" for name in manifest.channel_names)
+    lines = [
+        f"{manifest.name} {manifest.version}, channels in order: {fed}",
+        f"says one of {', '.join(manifest.classes)}; the control's is {manifest.control_class}",
+        f"a well of another class is a hit from a probability of {settings.model.hit_probability:g}",
+    ]
+    if manifest.demonstration:
+        lines.append("for DEMONSTRATION only: what it says of real cells means nothing")
+    return _below(lines)
+
+
+def _pixels(settings: Settings) -> str:
+    manifest, given = _manifest(settings), settings.expect.pixel_size_um
+    seen = f"the model sees {manifest.pixel_size_um:g} µm a pixel, in tiles of {manifest.tile_px}"
+    if not given:
+        return f"{seen}; the images' size is taken from the instrument's metadata, and sites wait for it"
+    return f"{seen}; {given:g} µm images are resampled by {manifest.factor(given):.3g}"
+
+
+def _device(settings: Settings) -> str:
+    telemetry = Telemetry(__version__)
+    device = choose_device(settings.model.device, telemetry)
+    package = load_package(package_folder(settings.model.package))
+    error = package.selftest_error
+    if device.type != "cpu":
+        error = run_selftest(package.folder, package.program.to(device), package.selftest, device)
+    fallback = device.type == "cpu" and settings.model.device.startswith("cuda")
+    return (
+        f"{device}{', though a card was asked for and torch sees none' if fallback else ''};"
+        f" the self-test passed, largest deviation {error:.1g}"
+    )
+
+
+def _explain(settings: Settings) -> str:
+    policies = {
+        "none": "nothing is explained",
+        "per_well": "one site of each well",
+        "hits": "one site of each hit",
+        "all": "every site",
+    }
+    return policies[settings.explain.policy] + f"; pictures: {settings.results.pictures}"
+
+
+def _results(settings: Settings) -> str:
+    folder, wanted = settings.results.directory, settings.results.min_free_bytes
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    check_writable(there)
+    if (folder / LOCK_NAME).exists():
+        lock = ResultsLock(folder)
+        lock.acquire()
+        lock.release()
+    free = shutil.disk_usage(there).free
+    if free < wanted:
+        raise FolderError(
+            f"results.directory {folder}: {free / 1e9:.1f} GB are free, and results.min_free_bytes asks for"
+            f" {wanted / 1e9:.1f} GB",
+            "free space, or lower results.min_free_bytes; `run` would wait",
+        )
+    return f"{folder}{'' if there == folder else ', which it would make'}; {free / 1e9:.1f} GB free"
+
+
+def _http(settings: Settings) -> str:
+    http = settings.http
+    if http.port == 0:
+        return "none: http.port is 0, and `hcs-daemon status` cannot ask"
+    endpoints = Endpoints(http.host, http.port, bytes, lambda: None, lambda: None)
+    endpoints.start()
+    endpoints.stop()
+    return f"/metrics, /healthz, /readyz at {http.host}:{http.port}"
+
+
+def _below(lines: list[str]) -> str:
+    return ("\n" + " " * 12).join(lines)

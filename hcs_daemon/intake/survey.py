@@ -1,0 +1,245 @@
+"""What files are, without a model: bit depth, channels, sharpness. Behind `hcs-daemon validate`.
+
+With settings every file is judged as the daemon would. Without, nothing is expected: names are read as Harmony's, a
+TIFF file of another name is still examined, and only what contradicts itself is refused: a depth that the pixels belie,
+a blank plane, the same plane twice, two sizes in one channel of a plate.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path, PurePosixPath
+
+from hcs_daemon.config import Expect, canonical_channel
+from hcs_daemon.errors import FolderError
+from hcs_daemon.instruments.naming import FileKind, Instrument, PlaneAddress, name_of_root
+from hcs_daemon.intake import refusals
+from hcs_daemon.intake.arrival import list_files
+from hcs_daemon.intake.assembly import VOTES_FOR_A_SHAPE
+from hcs_daemon.intake.reading import Changed, Decoded, Gone, NotYet, Refused, look, read_plane
+from hcs_daemon.intake.validation import Expected, Refusal
+from hcs_daemon.records import PlaneMeasures, Sighting, StableFile
+from hcs_daemon.vocabulary import Reason
+
+READ_AHEAD = 8
+"""Files that are read before their turn: so many planes may be in memory, whatever the folder holds."""
+_TIFF_SUFFIXES = {".tif", ".tiff"}
+
+Shape = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SurveyedFile:
+    """One file, looked at.
+
+    instrument: whose name it bears; None where none is known. address: by its name. channel: the settings' name for it,
+    else the instrument's id. shape: (height, width). ignored: its channel is not analysed, so it was not opened.
+    refusal: why it is rejected, None when accepted.
+    """
+
+    path: Path
+    instrument: str | None = None
+    address: PlaneAddress | None = None
+    channel: str | None = None
+    container: str | None = None
+    shape: Shape | None = None
+    measures: PlaneMeasures | None = None
+    sha256: str | None = None
+    ignored: bool = False
+    refusal: Refusal | None = None
+
+
+def row(file: SurveyedFile) -> dict[str, str | int | None]:
+    """The file as `validate --json` writes it; the keys are part of the public face."""
+    address, measures, refusal = file.address, file.measures, file.refusal
+    return {
+        "path": file.path.as_posix(),
+        "instrument": file.instrument,
+        "plate": address.acquisition.plate if address else None,
+        "well": address.position.name if address else None,
+        "site": address.site if address else None,
+        "channel": file.channel,
+        "z": address.z if address else None,
+        "time": address.time if address else None,
+        "container": file.container,
+        "observed_bits": measures.observed_bits if measures else None,
+        "min": measures.minimum if measures else None,
+        "max": measures.maximum if measures else None,
+        "reason": refusal.reason.value if refusal else None,
+        "detail": refusal.detail if refusal else "not analysed: in expect.ignore_channels" if file.ignored else None,
+        "hint": refusal.hint if refusal else None,
+    }
+
+
+def survey(
+    paths: Sequence[Path], instrument: Instrument, expect: Expect | None, readers: Executor
+) -> Iterator[SurveyedFile]:
+    """Every plane file and every rejected one below `paths`, folder by folder, in the order of their names.
+
+    paths: files or folders (a plate, its `Images`, a tree). expect: None where nothing is expected. readers: reads a
+    few files ahead. Known non-data gives nothing. Raises FolderError for a path that is not there or cannot be listed.
+    """
+    for path in paths:
+        if not path.exists():
+            raise FolderError(f"{path} is not there", "name files or folders that are")
+    seen: set[Path] = set()
+    named = chain.from_iterable(_named(path, instrument, expect, seen) for path in paths)
+    opened = _opened(named, Expected() if expect is None else Expected.of(expect), readers)
+    # nothing expected: channels may differ in size by right, and only the planes of one must agree
+    return _one_shape(_no_twins(opened), by_channel=expect is None)
+
+
+# ---- by their names
+
+
+@dataclass(frozen=True, slots=True)
+class _ToOpen:
+    """A file that its name does not decide."""
+
+    file: SurveyedFile
+    sighting: Sighting
+
+
+def _named(
+    path: Path, instrument: Instrument, expect: Expect | None, seen: set[Path]
+) -> Iterator[SurveyedFile | _ToOpen]:
+    asked_for = not path.is_dir()
+    root = path.parent if asked_for else path
+    unlistable: list[SurveyedFile] = []
+    for sighting in [look(path)] if asked_for else _listing(path, unlistable):
+        real = sighting.path.resolve()
+        if real in seen:
+            continue  # below two of the paths, or linked to
+        seen.add(real)
+        found = _by_name(sighting, root, instrument, expect, asked_for=asked_for)
+        if found is not None:
+            yield found
+    yield from unlistable
+
+
+def _listing(folder: Path, unlistable: list[SurveyedFile]) -> list[Sighting]:
+    def note(path: Path, error: OSError) -> None:
+        detail = f"the folder cannot be listed: {error.strerror}"
+        unlistable.append(SurveyedFile(path, refusal=Refusal(Reason.UNREADABLE, detail, "let this user read it")))
+
+    try:
+        return sorted(list_files(folder, note), key=lambda sighting: str(sighting.path))
+    except OSError as error:
+        raise FolderError(f"{folder} cannot be listed: {error.strerror}", "let this user read it") from error
+
+
+def _by_name(
+    sighting: Sighting, root: Path, instrument: Instrument, expect: Expect | None, *, asked_for: bool
+) -> SurveyedFile | _ToOpen | None:
+    path = sighting.path
+    reading = instrument.read_name(name_of_root(root), PurePosixPath(path.relative_to(root).as_posix()))
+    if reading.kind is FileKind.PLANE and reading.address is not None:
+        file = SurveyedFile(path, instrument.name, reading.address, reading.address.channel)
+        return _ToOpen(file, sighting) if expect is None else _by_channel(file, sighting, expect, reading.problem)
+    if reading.kind is FileKind.UNKNOWN and expect is not None:
+        return SurveyedFile(path, refusal=refusals.unknown_name(reading.problem))
+    if asked_for or (reading.kind is FileKind.UNKNOWN and path.suffix.lower() in _TIFF_SUFFIXES):
+        return _ToOpen(SurveyedFile(path), sighting)
+    return None
+
+
+def _by_channel(file: SurveyedFile, sighting: Sighting, expect: Expect, problem: str) -> SurveyedFile | _ToOpen:
+    assert file.address is not None
+    wanted = canonical_channel(file.address.channel)
+    if wanted in map(canonical_channel, expect.ignore_channels):
+        return replace(file, ignored=True)
+    name = next((name for name, id_ in expect.channels.items() if canonical_channel(id_) == wanted), None)
+    if name is None:
+        return replace(file, refusal=refusals.unknown_channel(file.address.channel, expect.channels))
+    named = replace(file, channel=name)
+    return replace(named, refusal=refusals.one_of_a_series(problem)) if problem else _ToOpen(named, sighting)
+
+
+# ---- by their pixels
+
+
+def _opened(files: Iterable[SurveyedFile | _ToOpen], expected: Expected, readers: Executor) -> Iterator[SurveyedFile]:
+    """The files in their order, each read by `readers` where its name does not decide it."""
+    ahead: deque[SurveyedFile | Future[SurveyedFile | None]] = deque()
+    for file in files:
+        ahead.append(readers.submit(_open, file, expected) if isinstance(file, _ToOpen) else file)
+        if len(ahead) > READ_AHEAD:
+            yield from _finished(ahead.popleft())
+    while ahead:
+        yield from _finished(ahead.popleft())
+
+
+def _finished(file: SurveyedFile | Future[SurveyedFile | None]) -> Iterator[SurveyedFile]:
+    found = file.result() if isinstance(file, Future) else file
+    if found is not None:
+        yield found
+
+
+def _open(wanted: _ToOpen, expected: Expected) -> SurveyedFile | None:
+    """The file with what its pixels say; None when it is gone. Runs in a reader."""
+    file, sighting = wanted.file, wanted.sighting
+    outcome = read_plane(StableFile(file.path, sighting.size_bytes, sighting.mtime_ns), expected)
+    match outcome:
+        case Decoded(sha256, pixels, measures):
+            height, width = pixels.shape
+            return replace(file, container=pixels.dtype.name, shape=(height, width), measures=measures, sha256=sha256)
+        case Refused(refusal, sha256):
+            return replace(file, refusal=refusal, sha256=sha256)
+        case NotYet(detail):
+            return replace(file, refusal=refusals.not_openable(detail))
+        case Changed():
+            detail = "changed while it was read: it is still being written"
+            return replace(file, refusal=Refusal(Reason.TRUNCATED, detail, "look again when it is finished"))
+        case Gone():
+            return None
+
+
+# ---- against each other
+
+
+def _no_twins(files: Iterable[SurveyedFile]) -> Iterator[SurveyedFile]:
+    """Refuse a plane whose bytes were there already, at the same address."""
+    first: dict[tuple[PlaneAddress, str], Path] = {}
+    for file in files:
+        if file.address is None or file.sha256 is None or file.refusal is not None:
+            yield file
+            continue
+        twin = first.setdefault((file.address, file.sha256), file.path)
+        yield file if twin == file.path else replace(file, refusal=refusals.duplicate(twin.as_posix()))
+
+
+def _one_shape(files: Iterable[SurveyedFile], *, by_channel: bool) -> Iterator[SurveyedFile]:
+    """Refuse planes of another size than their plate's, which is settled by vote, as the daemon does it.
+
+    by_channel: each channel of a plate has a size of its own.
+    """
+    settled: dict[object, Shape] = {}
+    waiting: dict[object, list[SurveyedFile]] = {}
+    for file in files:
+        if file.address is None or file.shape is None or file.refusal is not None:
+            yield file
+            continue
+        group = (file.address.acquisition, file.address.channel if by_channel else None)
+        if group in settled:
+            yield _fit(file, settled[group])
+            continue
+        waiting.setdefault(group, []).append(file)
+        shape, votes = _vote(waiting[group])
+        if votes >= VOTES_FOR_A_SHAPE:
+            settled[group] = shape
+            yield from (_fit(held, shape) for held in waiting.pop(group))
+    for group_files in waiting.values():
+        shape, _ = _vote(group_files)
+        yield from (_fit(held, shape) for held in group_files)
+
+
+def _vote(files: Iterable[SurveyedFile]) -> tuple[Shape, int]:
+    return Counter(file.shape for file in files if file.shape is not None).most_common(1)[0]
+
+
+def _fit(file: SurveyedFile, shape: Shape) -> SurveyedFile:
+    if file.shape is None or file.shape == shape:
+        return file
+    return replace(file, refusal=refusals.wrong_shape(file.shape, shape))
