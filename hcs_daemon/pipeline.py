@@ -25,7 +25,7 @@ from hcs_daemon.intake.intake import Intake
 from hcs_daemon.intake.state import ToDevice, ToPublish
 from hcs_daemon.publish.publisher import Publisher
 from hcs_daemon.records import ExplainTask, ModelFacts, Prediction, Site, SiteReturned, SiteWanted
-from hcs_daemon.telemetry import Telemetry
+from hcs_daemon.telemetry import Event, Telemetry, get_log
 from hcs_daemon.vocabulary import Stage
 
 T = TypeVar("T")
@@ -150,6 +150,7 @@ class DeviceStage:
         self._mail = mail
         self._telemetry = telemetry
         self._tasks: deque[ExplainTask] = deque()
+        self._log = get_log()
         self.draining = False
 
     def step(self, now: float) -> bool:
@@ -167,6 +168,7 @@ class DeviceStage:
             return False
         for prediction in self._device.predict(batch):
             self._mail.publish.put(prediction)
+            self._log_prediction(prediction)
         return True
 
     def wait_s(self, now: float) -> float:
@@ -177,6 +179,16 @@ class DeviceStage:
     def idle(self) -> bool:
         """Whether nothing waits for the device."""
         return not (len(self._mail.device) or len(self._batcher) or self._tasks)
+
+    def _log_prediction(self, prediction: Prediction) -> None:
+        well = prediction.site.well
+        self._log.debug(
+            Event.SITE_PREDICTED,
+            plate=well.acquisition.plate,
+            well=well.stem,
+            site=prediction.site.site,
+            infer_s=round(prediction.infer_s, 4),
+        )
 
     def _take(self, now: float) -> None:
         while not self._batcher.full and (item := self._mail.device.take()) is not None:

@@ -271,7 +271,13 @@ def test_a_listing_that_hangs_does_not_hold_back_the_end(
     daemon = start(quick(tmp_path), open_lookout=lookout)
     until(lambda: shares, "the start")
     assert daemon.end() == 0
+    assert "scanner" in _threads()
     shares[0].back.set()
+    until(lambda: "scanner" not in _threads(), "the end of the listing")
+
+
+def _threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate()}
 
 
 def test_a_port_in_use_is_refused_and_the_results_folder_is_let_go(tmp_path: Path, start: Start) -> None:

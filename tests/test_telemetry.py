@@ -2,12 +2,15 @@
 
 import io
 import json
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import structlog
 
+from hcs_daemon import telemetry as telemetry_module
 from hcs_daemon.telemetry import Event, Telemetry, configure_logging, get_log, parse_metrics
 from hcs_daemon.vocabulary import Reason, Stage
 
@@ -69,6 +72,43 @@ def scrape(telemetry: Telemetry) -> dict[str, float]:
 @pytest.mark.parametrize("name", PROMISED)
 def test_a_promised_metric_is_there_from_the_start(name: str) -> None:
     assert name in scrape(Telemetry("1.2.3"))
+
+
+def test_the_metrics_are_those_of_the_contract_and_no_others(shared_data: Path) -> None:
+    """By the contract's own text, where it is at hand: names, and labels with their closed lists."""
+    text = (shared_data.parent / "contract.md").read_text(encoding="utf-8")
+    promised = re.findall(r"`hcs_([a-z_]+)(?:\{([^}`]*)\})?`", text[text.index("## Metrics") :])
+    assert len(promised) > 30
+    telemetry = Telemetry("1")
+    described = {metric.name: metric for metric in telemetry.registry.collect()}
+    named = {f"hcs_{name}".removesuffix("_total"): labels for name, labels in promised}
+    assert named.keys() == described.keys()
+    for name, labels in named.items():
+        closed = re.fullmatch(r'([a-z]+)="([a-z|]+)"', labels)
+        if closed:
+            found = {sample.labels[closed[1]] for sample in described[name].samples}
+            assert found == set(closed[2].split("|"))
+    for kind in re.findall(r"`(hcs_[a-z_]+)(?:\{[a-z]+\})?` \(histogram", text):
+        assert described[kind].type == "histogram"
+    (stages,) = re.findall(r"`stage` = ([a-z, ]+)\)", text)
+    assert stages.split(", ") == [stage.value for stage in Stage]
+    (reasons,) = re.findall(r"Reasons, a closed list: ((?:`[a-z_]+`[,.]?\s*)+)", text)
+    assert re.findall(r"[a-z_]+", reasons) == [reason.value for reason in Reason]
+
+
+def test_the_progress_of_a_stage_is_its_start_until_the_first() -> None:
+    before = time.time()
+    telemetry = Telemetry("1")
+    shown = {name: value for name, value in scrape(telemetry).items() if "last_progress" in name}
+    assert len(shown) == len(Stage)
+    assert all(before <= value <= time.time() for value in shown.values())
+
+
+def test_every_event_is_used_and_named_as_a_thing_and_what_happened_to_it() -> None:
+    package = Path(telemetry_module.__file__).parent
+    code = "\n".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+    assert [event.name for event in Event if f"Event.{event.name}" not in code] == []
+    assert all(re.fullmatch(r"[a-z]+\.[a-z_]+", event) for event in Event)
 
 
 def test_counters_and_histograms_begin_at_zero() -> None:
