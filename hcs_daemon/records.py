@@ -340,8 +340,12 @@ class RestoredPlate:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """Everything the results folder says. rejections: of files that belong to no plate."""
+    """Everything the results folder says. rejections: of files that belong to no plate.
+
+    first_started_at: the earliest moment, UTC, of which an earlier run left a trace; None where it left none.
+    """
 
     plates: tuple[RestoredPlate, ...] = ()
     rejections: tuple[Rejection, ...] = ()
     first_start: bool = True
+    first_started_at: datetime | None = None

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from fakes import Clock
 from hcs_daemon.intake.arrival import scan_once
 from hcs_daemon.plate import AcquisitionId
-from hcs_daemon.records import Restored, SiteWanted
+from hcs_daemon.records import Restored, RestoredPlate, SiteWanted
 from hcs_daemon.simulate.spoil import eight_bit, eight_bit_scaled, other_shape, rgb, shifted_12_bit, text, truncated
 from hcs_daemon.tiff import encode_plane
 from hcs_daemon.vocabulary import PlateState, Reason, Used, WellStatus
@@ -1124,7 +1124,22 @@ def test_a_plate_whose_files_say_no_time_is_taken(tmp_path: Path) -> None:
     assert set(watched.closed) == {"A01", "A02"}
 
 
-def test_at_a_later_start_old_plates_are_no_backlog(tmp_path: Path) -> None:
+def test_what_was_left_alone_at_the_first_start_is_left_alone_at_the_next(tmp_path: Path) -> None:
+    clock = Clock()
+    for plate, age in (("OLD__1", 3), ("KNOWN__1", 3), ("SINCE__1", -0.5)):
+        maker = Watched(tmp_path, clock=clock)
+        for well in ("A01", "A02"):
+            for channel in (1, 2):
+                maker.write(f"{plate}/Images/{name(well, channel)}", picture(channel), mtime=days(age))
+    known = RestoredPlate(AcquisitionId("KNOWN", "1"), PlateState.ACQUIRING, (24, 32), outdated=False)
+    started = clock.utc()
+    clock.advance(5 * 86400)
+    second = Watched(tmp_path, clock=clock, restored=Restored((known,), first_start=False, first_started_at=started))
+    second.run(20)
+    assert {acquisition.plate for acquisition in second.intake.acquisitions} == {"KNOWN", "SINCE"}
+
+
+def test_where_nothing_says_when_it_first_started_there_is_no_backlog(tmp_path: Path) -> None:
     watched = Watched(tmp_path)
     for well in ("A01", "A02"):
         for channel in (1, 2):
@@ -1314,9 +1329,31 @@ FILES = {
 EVENTS = st.one_of(
     st.tuples(st.just("write"), st.sampled_from(sorted(FILES)), st.integers(0, 2)),
     st.tuples(st.just("delete"), st.sampled_from(sorted(FILES)), st.just(0)),
-    st.tuples(st.just("wait"), st.just(""), st.integers(1, 12)),
+    st.tuples(st.sampled_from(["wait", "full", "away"]), st.just(""), st.integers(1, 40)),
     st.tuples(st.just("restart"), st.just(""), st.just(0)),
 )
+
+
+def happen(watched: Watched, what: str, file: str, number: int) -> Watched:
+    """One event: a file written or deleted, ticks, ticks without room, a share that is away, a restart."""
+    match what:
+        case "write":
+            watched.write(file, FILES[file][number % len(FILES[file])])
+            watched.clock.advance(0.5)
+        case "delete":
+            watched.path(file).unlink(missing_ok=True)
+        case "wait":
+            watched.run(number)
+        case "full":
+            watched.run(number, room=False)
+        case "away":
+            away = watched.root.with_name("away")
+            watched.root.rename(away)
+            watched.run(number)
+            away.rename(watched.root)
+        case "restart":
+            return watched.restarted()
+    return watched
 
 
 def outcome(watched: Watched) -> object:
@@ -1334,29 +1371,31 @@ def outcome(watched: Watched) -> object:
     return wells, watched.reasons
 
 
-@given(events=st.lists(EVENTS, max_size=25), last=st.permutations(sorted(FILES)))
+def wait_out(watched: Watched) -> None:
+    """Until nothing more can happen."""
+    watched.run(60)
+    watched.run(2000, tick_s=10)
+
+
+@given(
+    events=st.lists(EVENTS, max_size=25),
+    last=st.permutations(sorted(FILES)),
+    cache_bytes=st.sampled_from([0, 24 * 32 * 2 * 3, 1 << 30]),
+)
 @hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_happened_the_files_that_are_there_in_the_end_decide(
-    events: list[tuple[str, str, int]], last: list[str]
+    events: list[tuple[str, str, int]], last: list[str], cache_bytes: int
 ) -> None:
     with tempfile.TemporaryDirectory() as folder, capture_logs():
-        watched = Watched(Path(folder) / "any")
-        for what, file, number in events:
-            if what == "write":
-                watched.write(file, FILES[file][number % len(FILES[file])])
-                watched.clock.advance(0.5)
-            elif what == "delete":
-                watched.path(file).unlink(missing_ok=True)
-            elif what == "wait":
-                watched.run(number)
-            else:
-                watched = watched.restarted()
+        watched = Watched(Path(folder) / "any", overrides={"watch": {"cache_bytes": cache_bytes}})
+        for event in events:
+            watched = happen(watched, *event)
         later = watched.clock.utc().timestamp() + 100
         for place, file in enumerate(last):
             watched.write(file, FILES[file][0], mtime=later + sorted(FILES).index(file))
             if place % 3 == 0:
                 watched.run(3)
-        watched.run(2000)
+        wait_out(watched)
         assert watched.unaccounted() == []
         assert watched.metrics()["hcs_planes_pending"] == 0
         for well, closed in watched.closed.items():
@@ -1364,5 +1403,5 @@ def test_whatever_happened_the_files_that_are_there_in_the_end_decide(
         plain = Watched(Path(folder) / "plain")
         for file in FILES:
             plain.write(file, FILES[file][0], mtime=later + sorted(FILES).index(file))
-        plain.run(2000)
+        wait_out(plain)
         assert outcome(watched) == outcome(plain)

@@ -134,12 +134,12 @@ class Watched:
             for channel in (1, 2):
                 self.write(name(well, channel, site), picture(seed + 10 * site + channel))
 
-    def run(self, seconds: float, *, room: bool = True) -> None:
-        """Let so many seconds pass, half a second at a time, looking at the folder when it is time."""
-        for _ in range(round(seconds / 0.5)):
+    def run(self, seconds: float, *, room: bool = True, tick_s: float = 0.5) -> None:
+        """Let so many seconds pass, a tick at a time, looking at the folder when it is time."""
+        for _ in range(round(seconds / tick_s)):
             self.scanner.step(self.clock.now)
             self.work(room=room)
-            self.clock.advance(0.5)
+            self.clock.advance(tick_s)
 
     def work(self, *, room: bool = True) -> None:
         """Do what can be done now."""
@@ -240,7 +240,8 @@ class Watched:
 
     def restarted(self) -> "Watched":
         """The next start over the same folder and the same results."""
-        second = Watched(self.root.parent, restored=self.left_behind(), clock=self.clock)
+        overrides = {"watch": {"cache_bytes": self.settings.watch.cache_bytes}}
+        second = Watched(self.root.parent, overrides=overrides, restored=self.left_behind(), clock=self.clock)
         second.closed, second.revisions, second.said = self.closed, self.revisions, self.said
         second._sent = {stem: dict(closed.ready) for stem, closed in self.closed.items()}
         return second

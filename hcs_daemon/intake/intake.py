@@ -11,7 +11,7 @@ and plates, `history` knows what an earlier run did.
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -87,7 +87,7 @@ class Intake:
         self._verdicts = Verdicts(state, self._cache, self._loading.dispatch, self._look_again)
         self._closing = Closing(state, instrument.name, self._loading.dispatch)
         self._settling = Settling(0.0 if finite else settings.watch.settle_s)
-        self._backlog = Backlog(settings.watch.backlog_h, now_utc) if restored.first_start and not finite else None
+        self._backlog = None if finite else self._backlog_of(restored)
         self._ready: deque[tuple[FileEntry, StableFile]] = deque()
         self._finished_reads: deque[tuple[FileEntry, StableFile, Future[Answer]]] = deque()
         self._reading = 0
@@ -104,7 +104,7 @@ class Intake:
         self._now = now
         sightings: Iterable[Sighting] = report.sightings
         if self._backlog is not None:
-            sightings = self._backlog.let_through(report, self._measurement_folder)
+            sightings = self._backlog.let_through(report)
         for sighting in sightings:
             self._see(sighting, now)
         if report.finished and self._finite:
@@ -174,8 +174,17 @@ class Intake:
 
     # ---- arrival and identity
 
-    def _measurement_folder(self, path: Path) -> str:
-        return str(self._instrument.measurement_folder(self._state.relative(path)))
+    def _backlog_of(self, restored: Restored) -> Backlog | None:
+        """What lay there long before the very first start is left alone at the next ones too."""
+        started = self._state.now_utc() if restored.first_start else restored.first_started_at
+        if started is None:
+            return None
+        known = {plate.acquisition for plate in restored.plates}
+        return Backlog(
+            started - timedelta(hours=self._settings.watch.backlog_h),
+            lambda path: str(self._instrument.measurement_folder(self._state.relative(path))),
+            lambda path: self._instrument.acquisition_of(self._root_name, self._state.relative(path)) in known,
+        )
 
     def _see(self, sighting: Sighting, now: float) -> None:
         file = self._state.files.get(sighting.path)
