@@ -83,7 +83,8 @@ A well has one site, so its verdict is its site's. Intervals are Wilson's, 95 %.
 - Expected calibration error, ten bins: {calibration_error(softmax(verdicts.logits), verdicts.labels):.3f}
 - Largest logit: {abs(verdicts.logits).max():.1f}
 
-The second and the third are of the wells with an effect of {CLEAR_EFFECT:g} or more that were given their right class.
+The second and the third are of {reasons.first.of} wells, evenly spread over the {len(verdicts.clear_hits)}
+with an effect of {CLEAR_EFFECT:g} or more that were given their right class.
 
 | effect strength | wells with the right class |
 |---|---|

@@ -66,11 +66,14 @@ def judge(package: Package, cells: Cells) -> Verdicts:
 
 
 def explain(
-    package: Package, cells: Cells, verdicts: Verdicts, report: Callable[[int, int], None] = lambda _done, _of: None
+    package: Package, cells: Cells, verdicts: Verdicts, *, most: int, report: Callable[[int, int], None]
 ) -> Reasons:
-    """Explain the clear hits as the daemon does. report: called with how many are done, of how many."""
+    """Explain clear hits as the daemon does. most: if there are more, so many of them, evenly spread over the plates.
+
+    report: called with how many are done, of how many.
+    """
     explainer = Explainer(package, Tiler(package.manifest, _CPU), _CPU)
-    hits = verdicts.clear_hits
+    hits = _spread(verdicts.clear_hits, most)
     first, checked = np.zeros(len(hits), bool), np.zeros(len(hits), bool)
     for number, well in enumerate(hits):
         plan, target = cells.plans[well], CLASSES[verdicts.found[well]]
@@ -81,6 +84,11 @@ def explain(
         checked[number] = attribution.checks.passed
         report(number + 1, len(hits))
     return Reasons(share(first), share(checked))
+
+
+def _spread(wells: NDArray[np.intp], most: int) -> NDArray[np.intp]:
+    """At most so many of them, evenly spread."""
+    return wells if len(wells) <= most else wells[np.arange(most) * len(wells) // most]
 
 
 def _site(plate: str, plan: WellPlan, pixels: NDArray[np.uint16]) -> Site:
