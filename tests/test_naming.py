@@ -4,6 +4,9 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from hcs_daemon.config import Watch
+from hcs_daemon.errors import SettingsError
+from hcs_daemon.instruments import instrument_for
 from hcs_daemon.instruments.naming import acquisition_from, is_no_data, name_of_root
 from hcs_daemon.plate import AcquisitionId
 
@@ -67,3 +70,17 @@ def test_thumbnails_logs_hidden_and_temporary_files_are_no_data(path: str) -> No
 @pytest.mark.parametrize("path", ["P/Images/r01c01f01p01-ch1sk1fk1fl1.tiff", "thumbprint/A01.tif", "previews.tif"])
 def test_other_files_may_be_data(path: str) -> None:
     assert not is_no_data(PurePosixPath(path))
+
+
+@pytest.mark.parametrize(("instrument", "name"), [("auto", "harmony"), ("harmony", "harmony"), ("pattern", "pattern")])
+def test_the_settings_name_the_instrument(tmp_path: Path, instrument: str, name: str) -> None:
+    pattern = r"(?P<well>.*)_(?P<channel>.*)" if instrument == "pattern" else ""
+    watch = Watch.model_validate({"directory": tmp_path, "instrument": instrument, "pattern": pattern})
+    assert instrument_for(watch).name == name
+
+
+def test_an_instrument_that_is_not_read_yet_is_refused_with_what_can_be_done(tmp_path: Path) -> None:
+    watch = Watch.model_validate({"directory": tmp_path, "instrument": "scanr"})
+    with pytest.raises(SettingsError, match='watch.instrument = "scanr" is not read by this version') as caught:
+        instrument_for(watch)
+    assert '"pattern"' in caught.value.hint
