@@ -81,6 +81,6 @@ def test_the_settings_name_the_instrument(tmp_path: Path, instrument: str, name:
 
 def test_an_instrument_that_is_not_read_yet_is_refused_with_what_can_be_done(tmp_path: Path) -> None:
     watch = Watch.model_validate({"directory": tmp_path, "instrument": "scanr"})
-    with pytest.raises(SettingsError, match='watch.instrument = "scanr" is not read by this version') as caught:
+    with pytest.raises(SettingsError, match=r'watch\.instrument = "scanr" is not read by this version') as caught:
         instrument_for(watch)
     assert '"pattern"' in caught.value.hint
