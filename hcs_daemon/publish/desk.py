@@ -5,9 +5,11 @@ from datetime import datetime
 from pathlib import Path
 
 from hcs_daemon.plate import AcquisitionId, SiteId, WellId
-from hcs_daemon.publish.documents import WellDraft
+from hcs_daemon.publish.documents import WellDraft, content
+from hcs_daemon.publish.files import LineFile
+from hcs_daemon.publish.names import REJECTED_NAME
 from hcs_daemon.publish.panels import AttributionPanels, SitePanels
-from hcs_daemon.publish.schemas import WellResult
+from hcs_daemon.publish.schemas import PlateFile, WellResult
 from hcs_daemon.records import Attribution, PlateNews, Prediction, Rejection, SiteWanted, WellClosed
 from hcs_daemon.vocabulary import PlateState
 
@@ -29,51 +31,76 @@ class Answers:
 class Desk:
     """One acquisition. Owned by the publish thread.
 
-    results: the newest published revision of each well. contents: what each well's newest revision, written or
-    waiting to be, says of which bytes. waiting: closed wells that lack predictions or explanations. frozen: made under
-    other settings and finished; its plate-level files stay as they are unless it grows. pictures_missing: wells whose
-    picture an earlier run did not finish.
+    fingerprint: of the present settings. results: the newest published revision of each well. A closed well goes from
+    `closed` (lacks predictions) to `explaining` (lacks answers) to `unwritten` (waits for the disk; its `content`) to
+    `results`. pictures_missing: wells whose picture an earlier run did not finish. written: plate.json as it is on the
+    disk. stale: something came since the plate-level files were last compared with it. refreshing: they wait for the
+    disk. refresh_s: when they may be written next, monotonic seconds.
     """
 
     acquisition: AcquisitionId
     folder: Path
+    fingerprint: str
     results: dict[WellId, WellResult] = field(default_factory=dict)
-    contents: dict[WellId, object] = field(default_factory=dict)
     predictions: dict[SiteId, Prediction] = field(default_factory=dict)
     rejections: dict[str, Rejection] = field(default_factory=dict)
     closed: dict[WellId, WellClosed] = field(default_factory=dict)
     explaining: dict[WellId, Answers] = field(default_factory=dict)
+    unwritten: dict[WellId, object] = field(default_factory=dict)
     pictures_missing: list[WellId] = field(default_factory=list)
     news: PlateNews | None = None
     opened_at: datetime | None = None
-    finished_at: datetime | None = None
-    frozen: bool = False
-    dirty: bool = False
-    written_state: PlateState | None = None
+    written: PlateFile | None = None
+    stale: bool = False
+    refreshing: bool = False
     refresh_s: float = float("-inf")
+    rejected_file: LineFile = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rejected_file = LineFile(self.folder / REJECTED_NAME)
 
     @property
     def waiting(self) -> bool:
         """Whether a closed well is not written yet."""
-        return bool(self.closed or self.explaining)
+        return bool(self.closed or self.explaining or self.unwritten)
 
     @property
     def state(self) -> PlateState:
-        """`finished` once intake says so and every well that it closed is on its way to the disk."""
+        """`finished` once intake says so and every well that it closed is written."""
         finished = self.news is not None and self.news.state is PlateState.FINISHED and not self.waiting
         return PlateState.FINISHED if finished else PlateState.ACQUIRING
 
-    def is_due(self, now_s: float) -> bool:
-        """Whether its plate-level files are to be written now."""
-        if not self.dirty or self.frozen or self.news is None:
+    @property
+    def made_otherwise(self) -> bool:
+        """Whether it was finished under other settings than the present ones."""
+        written = self.written
+        if written is None or written.state is not PlateState.FINISHED:
             return False
-        return now_s >= self.refresh_s or self.state is PlateState.FINISHED
+        return written.settings_fingerprint != self.fingerprint
 
-    def current(self, settings_fingerprint: str) -> list[WellResult]:
+    @property
+    def frozen(self) -> bool:
+        """Made otherwise, and nothing new came: its plate-level files stay as they are."""
+        grows = self.news is not None and self.news.state is PlateState.ACQUIRING
+        return self.made_otherwise and not (grows or self.waiting)
+
+    def is_due(self, now_s: float) -> bool:
+        """Whether its plate-level files are to be looked at now."""
+        if not self.stale or self.refreshing or self.news is None or self.frozen:
+            return False
+        first = self.written is None or self.written.settings_fingerprint != self.fingerprint
+        return first or now_s >= self.refresh_s or self.state is PlateState.FINISHED
+
+    def newest_content(self, well: WellId) -> object:
+        """What the newest revision of a well says, written or on its way to the disk; None where there is none."""
+        if well in self.unwritten:
+            return self.unwritten[well]
+        result = self.results.get(well)
+        return None if result is None else content(result)
+
+    def current(self) -> list[WellResult]:
         """The results under the present settings, sorted by well: two models never stand side by side."""
-        return [
-            result for _, result in sorted(self.results.items()) if result.settings_fingerprint == settings_fingerprint
-        ]
+        return [result for _, result in sorted(self.results.items()) if result.settings_fingerprint == self.fingerprint]
 
     def rejected_in(self, well: WellId) -> tuple[str, ...]:
         """The well's rejected files, a line each: what, why, what to do."""

@@ -52,7 +52,7 @@ from hcs_daemon.records import (
 from hcs_daemon.vocabulary import PlateState, Used, WellStatus
 
 SATURATED_FLAG = 0.01
-"""A channel is flagged when more than this share of its pixels is at full scale: its brightest structures are cut off."""
+"""A channel is flagged when more than this share of its pixels is at full scale: its brightest parts are cut off."""
 DEMONSTRATION = "demonstration model: it was trained on simulated cells, and its verdicts on real ones mean nothing"
 
 
@@ -212,9 +212,17 @@ def _spread(attribution: Attribution) -> dict[str, float] | None:
     return None if spread is None else {name: _exact(value) for name, value in spread.items()}
 
 
+def unusable(prediction: Prediction) -> str | None:
+    """Why a prediction cannot be used, in words, or None."""
+    finite = np.isfinite(prediction.logits).all() and np.isfinite(prediction.embedding).all()
+    return prediction.failure or (None if finite else "the model's output is not finite")
+
+
 def is_finite(attribution: Attribution) -> bool:
     """Whether an explanation is made of numbers only."""
-    numbers = (attribution.contrast, attribution.reference_contrast, *attribution.channel_shapley.values())
+    spread = attribution.channel_spread or {}
+    ends = (attribution.contrast, attribution.reference_contrast)
+    numbers = (*ends, *attribution.channel_shapley.values(), *spread.values())
     return all(math.isfinite(number) for number in numbers)
 
 
@@ -455,6 +463,7 @@ def plate_file(
         },
         counts=dict(news.counts),
         wells={status: statuses[status] for status in WellStatus},
+        revisions=sum(result.revision for result in results),
         verdicts=dict(sorted(labels.items())),
         contrast={
             name: ContrastEntry(black=round(black, 2), white=round(white, 2))

@@ -16,7 +16,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     A temporary file of a new name in the same folder, fsync, rename, fsync of the folder. Makes the folder. Raises
     OSError, and then leaves no temporary file where that can be helped.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
     try:
         with temporary.open("xb") as file:
@@ -31,23 +31,60 @@ def write_atomic(path: Path, data: bytes) -> None:
     _sync_folder(path.parent)
 
 
-def append_line(path: Path, line: bytes) -> None:
-    """Append a line and fsync it. A torn line at the end is ended first, so that it spoils no other.
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each so that it outlasts a loss of power. Raises OSError."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
 
-    line: without newline. Raises OSError, and then the file is as long as before where that can be helped.
+
+class LineFile:
+    """A file that grows by lines, each whole or not there. Owned by the publish thread.
+
+    A file whose fsync failed once is not written to again: what it holds may differ from what the system says it
+    holds. Its sound lines go into a new file, under a new name, that takes its place.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b", buffering=0) as file:  # unbuffered: what was not written must not be written at close
-        before = file.seek(0, os.SEEK_END)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._sound_bytes: int | None = None  # of a file that is to be replaced; None: it may be appended to
+
+    def append(self, line: bytes) -> None:
+        """Append a line and fsync it. A torn line at the end is ended first, so that it spoils no other.
+
+        line: without newline. Raises OSError; then nothing is appended.
+        """
+        if self._sound_bytes is None:
+            self._append(line)
+            return
+        sound = self._path.read_bytes()[: self._sound_bytes] if self._path.exists() else b""
+        write_atomic(self._path, sound + _end_of_torn(sound[-1:]) + line + b"\n")
+        self._sound_bytes = None
+
+    def _append(self, line: bytes) -> None:
+        make_folder(self._path.parent)
+        with self._path.open("a+b", buffering=0) as file:  # unbuffered: nothing is left to be written at close
+            before = file.seek(0, os.SEEK_END)
+            try:
+                _write_all(file, _end_of_torn(_last_byte(file, before)) + line + b"\n")
+            except OSError:
+                self._take_back(file, before)
+                raise
+            try:
+                os.fsync(file.fileno())
+            except OSError:
+                self._sound_bytes = before
+                raise
+        if not before:
+            _sync_folder(self._path.parent)
+
+    def _take_back(self, file: io.FileIO, before: int) -> None:
         try:
-            _write_all(file, (b"\n" if _is_torn(file, before) else b"") + line + b"\n")
-            os.fsync(file.fileno())
+            file.truncate(before)
         except OSError:
-            with suppress(OSError):
-                file.truncate(before)
-            raise
-    if not before:
-        _sync_folder(path.parent)
+            self._sound_bytes = before
 
 
 def _write_all(file: io.FileIO, data: bytes) -> None:
@@ -55,11 +92,14 @@ def _write_all(file: io.FileIO, data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file.name))
 
 
-def _is_torn(file: io.FileIO, size_bytes: int) -> bool:
-    if not size_bytes:
-        return False
-    file.seek(size_bytes - 1)
-    return file.read(1) != b"\n"
+def _last_byte(file: io.FileIO, size_bytes: int) -> bytes:
+    file.seek(max(0, size_bytes - 1))
+    return file.read(1)
+
+
+def _end_of_torn(last: bytes) -> bytes:
+    """What ends a line that a crash left without its newline."""
+    return b"" if last in {b"", b"\n"} else b"\n"
 
 
 def cut_file(path: Path, size_bytes: int) -> None:

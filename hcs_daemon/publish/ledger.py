@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from hcs_daemon.publish.files import append_line, cut_file
+from hcs_daemon.publish.files import LineFile, cut_file
 from hcs_daemon.publish.names import LEDGER_NAME
 from hcs_daemon.publish.schemas import LedgerLine
 
@@ -85,6 +85,7 @@ class Ledger:
 
     def __init__(self, results: Path) -> None:
         self._path = results / LEDGER_NAME
+        self._lines = LineFile(self._path)
         self.chain = read_chain(self._path)
         self.repaired = self._mend_tail()
 
@@ -105,7 +106,7 @@ class Ledger:
             previous=self.chain.previous,
         )
         raw = line.line()
-        append_line(self._path, raw)
+        self._lines.append(raw)
         self.chain.follow(raw)
 
     def _mend_tail(self) -> str | None:
@@ -119,6 +120,14 @@ class Ledger:
 
 def verify_ledger(results: Path) -> LedgerReport:
     """Check the chain, and every well revision in `results` against it. Raises OSError where nothing can be read."""
+    report = _verify(results)
+    # between two looks a daemon at work may have replaced a file and not yet listed it
+    while report.broken is not None and (again := _verify(results)).entries != report.entries:
+        report = again
+    return report
+
+
+def _verify(results: Path) -> LedgerReport:
     chain = read_chain(results / LEDGER_NAME)
     if chain.torn and chain.broken is None:
         chain.broken = f"the last line is torn ({len(chain.torn)} bytes without a newline); the next start mends it"
@@ -141,14 +150,21 @@ def _broken_files(results: Path, chain: Chain) -> Iterator[str]:
         newest = max(revisions)
         for revision, sha256 in sorted(revisions.items()):
             place = revision_path(path, revision, newest)
-            # a crash may leave the newest one's copy, made before its successor was to replace it
-            known |= {place, revision_path(path, revision, newest + 1)}
+            known.add(place)
             problem = _file_problem(results / place, sha256)
             if problem is not None:
                 yield f"{place} (revision {revision}) {problem}"
+        # a crash may leave the newest one's copy, made before its successor was to replace it
+        copy = revision_path(path, newest, newest + 1)
+        known.add(copy)
+        if _file_problem(results / copy, revisions[newest]) == _CHANGED:
+            yield f"{copy} (revision {newest}) {_CHANGED}"
     for found in _result_files(results):
         if found not in known:
             yield f"{found} is not in the ledger"
+
+
+_CHANGED = "was changed: its SHA-256 is not the one in the ledger"
 
 
 def _file_problem(path: Path, sha256: str) -> str | None:
@@ -156,7 +172,7 @@ def _file_problem(path: Path, sha256: str) -> str | None:
         found = digest(path.read_bytes())
     except FileNotFoundError:
         return "is not there"
-    return None if found == sha256 else "was changed: its SHA-256 is not the one in the ledger"
+    return None if found == sha256 else _CHANGED
 
 
 def _result_files(results: Path) -> Iterator[str]:

@@ -19,7 +19,7 @@ class ResultsLock:
 
     def __init__(self, results: Path) -> None:
         self._results = results
-        self._lock = filelock.FileLock(str(results / LOCK_NAME))
+        self._lock = filelock.FileLock(str(results / LOCK_NAME), thread_local=False)
         self._pid = results / PID_NAME
 
     def acquire(self) -> None:

@@ -8,6 +8,10 @@ from hcs_daemon.plate import AcquisitionId
 LEDGER_NAME = "ledger.jsonl"
 REJECTED_NAME = "rejected.jsonl"
 LOCK_NAME = ".hcs-daemon.lock"
+PLATE_NAME = "plate.json"
+PLATE_PICTURE_NAME = "plate.png"
+SITES_NAME = "sites.parquet"
+PROFILES_NAME = "profiles.parquet"
 _PLAIN = frozenset(" _-+,.()=@#~^&")
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 _OURS = {LEDGER_NAME, REJECTED_NAME}

@@ -36,9 +36,13 @@ class Outbox:
         """Put a job behind the others."""
         self._jobs.append(job)
 
+    def ready(self, now_s: float) -> bool:
+        """Whether the disk may be asked: it did not refuse, or long enough ago."""
+        return self.blocked is None or now_s >= self._retry_s
+
     def flush(self, now_s: float) -> None:
         """Do what can be done."""
-        if self.blocked is not None and now_s < self._retry_s:
+        if not self.ready(now_s):
             return
         try:
             self._look(now_s)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from hcs_daemon.plate import AcquisitionId, WellId
 from hcs_daemon.publish.documents import input_uses, rejection_record, well_id, well_json
 from hcs_daemon.publish.ledger import Ledger, digest
-from hcs_daemon.publish.names import REJECTED_NAME, plate_folder
+from hcs_daemon.publish.names import PLATE_NAME, REJECTED_NAME, plate_folder
 from hcs_daemon.publish.schemas import PlateFile, RejectionLine, WellResult
 from hcs_daemon.records import Rejection, RestoredPlate, RestoredWell
 from hcs_daemon.vocabulary import PlateState
@@ -55,12 +55,16 @@ def standing(rejections: dict[str, Rejection]) -> tuple[Rejection, ...]:
 
 def read_plate_folder(results: Path, folder: Path, ledger: Ledger) -> PlateFolder | None:
     """Read one acquisition's folder; None where nothing in it says whose it is. Raises OSError."""
-    plate = _read_plate_file(folder / "plate.json")
+    plate = _read_plate_file(folder / PLATE_NAME)
     rejections = read_rejections(folder / REJECTED_NAME)
     found: dict[Path, WellResult | str] = {path: _read_well(path) for path in _json_files(folder / "wells")}
-    acquisition = _whose(plate, found, rejections)
-    if acquisition is None or plate_folder(results, acquisition) != folder:
+    acquisition = next(
+        (said for said in _whose(plate, found, rejections) if plate_folder(results, said) == folder), None
+    )
+    if acquisition is None:
         return None
+    if plate is not None and AcquisitionId(plate.plate, plate.acquisition) != acquisition:
+        plate = None  # another folder's
     read = PlateFolder(acquisition, folder, plate, rejections=rejections)
     for path, result in found.items():
         problem = result if isinstance(result, str) else _misplaced(result, acquisition, path)
@@ -142,13 +146,16 @@ def _read_well(path: Path) -> WellResult | str:
 
 def _whose(
     plate: PlateFile | None, wells: dict[Path, WellResult | str], rejections: dict[str, Rejection]
-) -> AcquisitionId | None:
+) -> Iterator[AcquisitionId]:
+    """Whose folder it is, by all that lies in it."""
     if plate is not None:
-        return AcquisitionId(plate.plate, plate.acquisition)
+        yield AcquisitionId(plate.plate, plate.acquisition)
     for result in wells.values():
         if isinstance(result, WellResult):
-            return AcquisitionId(result.plate, result.acquisition)
-    return next((found.acquisition for found in rejections.values() if found.acquisition), None)
+            yield AcquisitionId(result.plate, result.acquisition)
+    for rejection in rejections.values():
+        if rejection.acquisition is not None:
+            yield rejection.acquisition
 
 
 def _misplaced(result: WellResult, acquisition: AcquisitionId, path: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""Every file format of the results folder, and their JSON Schemas (`python -m hcs_daemon.publish.schemas docs/schemas`).
+"""Every file format of the results folder, and its JSON Schema (`python -m hcs_daemon.publish.schemas docs/schemas`).
 
 Files are written through these models, so that what the schema says and what is written cannot part.
 """
@@ -274,6 +274,7 @@ class PlateFile(Document):
     bit_depth: dict[str, DepthEntry]
     counts: dict[str, int] = Field(description="planes by outcome; wells seen")
     wells: dict[WellStatus, int] = Field(description="wells published, by status")
+    revisions: int = Field(0, description="the wells' revision numbers, summed: how new the tables are")
     verdicts: dict[str, int] = Field(description="wells published, by label")
     contrast: dict[str, ContrastEntry] | None = Field(description="raw counts, once pictures are drawn")
 

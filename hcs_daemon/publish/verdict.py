@@ -65,10 +65,3 @@ def sites_to_explain(settings: Settings, verdict: WellVerdict) -> tuple[int, ...
         case "hits" if not verdict.hit:
             return ()
     return (verdict.representative,)
-
-
-def picture_wanted(settings: Settings, verdict: WellVerdict | None) -> bool:
-    """Whether a well gets a picture; `hits` leaves out wells without a verdict, too."""
-    if settings.results.pictures == "hits":
-        return verdict is not None and verdict.hit
-    return settings.results.pictures == "all"

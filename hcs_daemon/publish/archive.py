@@ -1,0 +1,155 @@
+"""The results folder as it is found, and the plates that are being worked on."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from hcs_daemon.config import Settings
+from hcs_daemon.plate import AcquisitionId
+from hcs_daemon.publish.desk import Desk
+from hcs_daemon.publish.documents import contrast_of, fingerprint, predictions
+from hcs_daemon.publish.files import LineFile, remove_leftovers
+from hcs_daemon.publish.gallery import Gallery
+from hcs_daemon.publish.ledger import Ledger
+from hcs_daemon.publish.names import LEDGER_NAME, REJECTED_NAME, plate_folder
+from hcs_daemon.publish.outbox import Outbox
+from hcs_daemon.publish.restore import (
+    PlateFolder,
+    is_outdated,
+    plate_folders,
+    read_plate_folder,
+    read_rejections,
+    restored_plate,
+    standing,
+)
+from hcs_daemon.publish.writing import set_aside
+from hcs_daemon.records import ModelFacts, Rejection, Restored, RestoredPlate
+from hcs_daemon.telemetry import Event, Telemetry, get_log
+from hcs_daemon.vocabulary import PlateState
+
+
+class Archive:
+    """What is on the disk, and a desk for every plate under way. Owned by the publish thread.
+
+    ledger: there once the folder was read. desks: plates that are worked on; a finished one is put away and read again
+    when something new comes of it. loose: the newest line of every rejected file that belongs to no plate.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        facts: ModelFacts,
+        telemetry: Telemetry,
+        outbox: Outbox,
+        gallery: Gallery,
+        *,
+        now_utc: Callable[[], datetime],
+    ) -> None:
+        self._results = settings.results.directory
+        self._fingerprint = fingerprint(settings, facts)
+        self._model_sha256 = facts.sha256
+        self._telemetry = telemetry
+        self._outbox = outbox
+        self._gallery = gallery
+        self._now_utc = now_utc
+        self._log = get_log()
+        self.ledger: Ledger
+        self.desks: dict[AcquisitionId, Desk] = {}
+        self.loose: dict[str, Rejection] = {}
+        self.loose_file = LineFile(self._results / REJECTED_NAME)
+
+    def read(self) -> Restored:
+        """Everything that an earlier run left; plates that are acquiring get their desks. Raises OSError.
+
+        Lines that a crash kept from the ledger go into the outbox; a damaged result is moved into `revisions/`.
+        """
+        first_start = not (self._results / LEDGER_NAME).exists()
+        remove_leftovers(self._results)
+        self.ledger = Ledger(self._results)
+        self.loose = read_rejections(self._results / REJECTED_NAME)
+        plates = tuple(self._read_plates())
+        self._say_ledger()
+        return Restored(
+            plates=plates,
+            rejections=standing(self.loose),
+            first_start=first_start and not plates and not self.loose,
+        )
+
+    def desk(self, acquisition: AcquisitionId) -> Desk:
+        """The plate's desk; of a plate that was put away, from what is on the disk. Raises OSError."""
+        desk = self.desks.get(acquisition)
+        if desk is None:
+            folder = plate_folder(self._results, acquisition)
+            read = self._read_folder(folder) if folder.is_dir() else None
+            desk = self._furnish(read) if read is not None else Desk(acquisition, folder, self._fingerprint)
+            self.desks[acquisition] = desk
+        return desk
+
+    def put_away(self) -> None:
+        """Let go of plates that are finished and written."""
+        for acquisition, desk in list(self.desks.items()):
+            finished = desk.written is not None and desk.written.state is PlateState.FINISHED
+            done = desk.frozen or (finished and not (desk.stale or desk.refreshing or desk.waiting))
+            if done and not self._gallery.holds(acquisition):
+                del self.desks[acquisition]
+                self._gallery.close(acquisition)
+
+    def _read_plates(self) -> Iterator[RestoredPlate]:
+        for folder in plate_folders(self._results):
+            read = self._read_folder(folder)
+            if read is None:
+                continue
+            plate = restored_plate(read, self._fingerprint)
+            if plate.state is PlateState.ACQUIRING:
+                self.desks[plate.acquisition] = self._furnish(read)
+            yield plate
+
+    def _read_folder(self, folder: Path) -> PlateFolder | None:
+        for place in (folder, folder / "wells", folder / "revisions"):
+            remove_leftovers(place)
+        read = read_plate_folder(self._results, folder, self.ledger)
+        if read is not None:
+            for path, problem in read.damaged:
+                set_aside(path, problem)
+            for name, revision, sha256 in read.unlisted:
+                self._outbox.add(partial(self._list_late, name, revision, sha256))
+        return read
+
+    def _furnish(self, read: PlateFolder) -> Desk:
+        desk = Desk(
+            read.acquisition,
+            read.folder,
+            self._fingerprint,
+            results=read.wells,
+            rejections=read.rejections,
+            opened_at=read.plate.opened_at if read.plate else None,
+            written=read.plate,
+        )
+        for result in read.wells.values():
+            if result.model.sha256 == self._model_sha256:
+                desk.predictions.update(predictions(result))
+        made_now = {
+            well: result for well, result in read.wells.items() if result.settings_fingerprint == self._fingerprint
+        }
+        desk.pictures_missing = self._gallery.missing(read.folder, made_now)
+        if read.plate and not is_outdated(read, self._fingerprint):
+            self._gallery.adopt(read.acquisition, contrast_of(read.plate))
+        return desk
+
+    def _list_late(self, path: str, revision: int, sha256: str, _now_s: float) -> None:
+        self.ledger.append(path, revision, sha256, self._now_utc())
+        self._telemetry.ledger_entries.inc()
+        self._log.warning(Event.LEDGER_REPAIRED, path=path, revision=revision, detail="its line was missing")
+
+    def _say_ledger(self) -> None:
+        broken = self.ledger.chain.broken
+        self._telemetry.ledger_broken.set(0 if broken is None else 1)
+        if broken is not None:
+            self._log.error(
+                Event.LEDGER_BROKEN,
+                detail=broken,
+                hint="somebody changed it; it is kept as it is and goes on after its last line",
+            )
+        if self.ledger.repaired is not None:
+            self._log.warning(Event.LEDGER_REPAIRED, detail=self.ledger.repaired)

@@ -1,0 +1,95 @@
+"""plate.json, sites.parquet and profiles.parquet: what is written of a plate as a whole, now and then."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from hcs_daemon.config import Settings
+from hcs_daemon.publish.desk import Desk
+from hcs_daemon.publish.documents import plate_file
+from hcs_daemon.publish.files import write_atomic
+from hcs_daemon.publish.gallery import Gallery
+from hcs_daemon.publish.names import PLATE_NAME, PLATE_PICTURE_NAME, PROFILES_NAME, SITES_NAME
+from hcs_daemon.publish.outbox import Outbox
+from hcs_daemon.publish.schemas import PlateFile
+from hcs_daemon.publish.tables import profile_table, site_table
+from hcs_daemon.records import ModelFacts
+from hcs_daemon.vocabulary import PlateState
+
+
+class PlateFiles:
+    """Writes the plate-level files of every desk. Owned by the publish thread."""
+
+    def __init__(
+        self, settings: Settings, facts: ModelFacts, outbox: Outbox, gallery: Gallery, now_utc: Callable[[], datetime]
+    ) -> None:
+        self._settings = settings
+        self._facts = facts
+        self._outbox = outbox
+        self._gallery = gallery
+        self._now_utc = now_utc
+
+    def refresh(self, desk: Desk, now_s: float) -> None:
+        """Have the files written, unless they say all of it already. Nothing is said of a plate without news."""
+        if desk.news is None:
+            return
+        desk.stale = False
+        if desk.state is PlateState.FINISHED:
+            self._gallery.settle(desk.acquisition)
+        if self._is_current(desk):
+            return
+        desk.refreshing = True
+        desk.refresh_s = now_s + self._settings.results.plate_refresh_s
+        self._outbox.add(lambda _now_s: self._write(desk))
+
+    def reopen(self, desk: Desk) -> None:
+        """A plate that was finished under other settings is done again, and says so before its first well does.
+
+        Killed in the middle of it, it is then done again at the next start. Raises OSError.
+        """
+        if desk.made_otherwise and desk.written is not None:
+            self._save(desk, desk.written.model_copy(update={"state": PlateState.ACQUIRING, "finished_at": None}))
+
+    def _write(self, desk: Desk) -> None:
+        """plate.json is last: it may say `finished`, and how many revisions the tables hold."""
+        results = desk.current()
+        tables = ((SITES_NAME, site_table), (PROFILES_NAME, profile_table))
+        for name, table in tables:
+            if results:
+                write_atomic(desk.folder / name, table(results))
+            else:  # made with another model: the plate is done again
+                (desk.folder / name).unlink(missing_ok=True)
+        plate = self._compose(desk)
+        if plate.state is PlateState.FINISHED:
+            # never beside a finished plate that it does not show; without one, it is drawn at the next start
+            (desk.folder / PLATE_PICTURE_NAME).unlink(missing_ok=True)
+        self._save(desk, plate)
+        desk.refreshing = False
+        self._gallery.draw_plate(desk.acquisition, desk.folder, plate, results)
+
+    def _save(self, desk: Desk, plate: PlateFile) -> None:
+        write_atomic(desk.folder / PLATE_NAME, plate.text())
+        desk.written = plate
+
+    def _is_current(self, desk: Desk) -> bool:
+        """Whether what would be written is written; which programs wrote it does not count."""
+        if desk.written is None or not self._gallery.has_plate_picture(desk.folder):
+            return False
+        return self._compose(desk).model_copy(update={"versions": desk.written.versions}) == desk.written
+
+    def _compose(self, desk: Desk) -> PlateFile:
+        assert desk.news is not None
+        assert desk.opened_at is not None
+        finished_at = None
+        if desk.state is PlateState.FINISHED:
+            before = desk.written.finished_at if desk.written and not desk.made_otherwise else None
+            finished_at = before or self._now_utc()
+        return plate_file(
+            replace(desk.news, state=desk.state),
+            self._settings,
+            self._facts,
+            desk.current(),
+            opened_at=desk.opened_at,
+            finished_at=finished_at,
+            contrast=self._gallery.contrast(desk.acquisition),
+        )
