@@ -197,6 +197,16 @@ def test_of_an_exposure_series_the_first_image_is_the_plane(watched: Watched) ->
     assert watched.unaccounted() == []
 
 
+def test_while_only_later_images_of_a_series_are_there_the_first_may_still_come(watched: Watched) -> None:
+    watched.well("A02")
+    watched.well("A03")
+    watched.write(A01.replace("fk1", "fk2"), picture(99))
+    watched.write(name("A01", 2), picture(12))
+    watched.run(950)
+    closed = watched.closed["A01"]
+    assert (closed.missing, closed.rejected, closed.pending) == ((1,), (), True)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
 def test_what_is_no_file_but_is_called_like_a_plane_is_rejected(watched: Watched) -> None:
     watched.well("A02")
@@ -479,6 +489,19 @@ def test_a_copy_counts_when_its_original_does_not_any_more(watched: Watched) -> 
     assert watched.uses("A01") == {copy: "analysed", name("A01", 2): "analysed"}
     assert watched.status("A01") is WellStatus.COMPLETE
     assert watched.unaccounted() == []
+
+
+def test_a_copy_of_bytes_that_were_rewritten_is_a_copy_no_more(watched: Watched) -> None:
+    watched.well("A01")
+    watched.well("A02")
+    copy = A01.replace(".tiff", ".tif")
+    watched.run(5)
+    watched.write(copy, picture(11))
+    watched.run(10)
+    watched.write(A01, picture(77))
+    watched.run(30)
+    assert watched.standing == {}
+    assert watched.uses("A01") == {A01: "analysed", name("A01", 2): "analysed", copy: "superseded"}
 
 
 # ---- files that are not whole
@@ -824,6 +847,16 @@ def test_with_too_little_memory_planes_are_read_again_and_all_is_done(tmp_path: 
         assert watched.metrics()["hcs_cache_rereads_total"] == 16
 
 
+def test_memory_is_for_what_will_be_analysed(watched: Watched) -> None:
+    watched.write(A01, picture(11))
+    for z in (2, 3, 4):
+        watched.write(name("A01", 1, z=z), picture(z))
+    watched.write(name("A02", 1), picture(5, 12, 16))
+    watched.run(5)
+    assert watched.outcomes() == {"accepted": 4, "rejected": 1}
+    assert watched.metrics()["hcs_cache_bytes"] == 24 * 32 * 2
+
+
 def test_nothing_is_begun_while_the_stages_after_have_no_room(watched: Watched) -> None:
     watched.well("A01")
     watched.well("A02")
@@ -1077,6 +1110,25 @@ def test_the_real_index_says_sites_and_pixel_size_of_its_well(tmp_path: Path, sh
     assert sorted(closed.ready) == [1, 2]
     news = next(iter(watched.news.values()))
     assert news.instrument_plate_id == "Test_Sample_BALL"
+
+
+def test_real_files_of_another_vendor_are_read_by_the_users_own_expression(tmp_path: Path, shared_data: Path) -> None:
+    pattern = r"(?P<plate>.+)_(?P<well>[A-Z]\d\d)_s(?P<site>\d)_w(?P<channel>\d)[0-9A-F-]+\.tif"
+    expect = {"channels": {"DNA": "w1", "ER": "w2", "RNA": "w3"}, "pixel_size_um": 1.3, "sites_per_well": 0}
+    watched = Watched(
+        tmp_path,
+        overrides={"watch": {"instrument": "pattern", "pattern": pattern}, "expect": expect},
+        finite=True,
+        root=shared_data / "imagexpress-timelapse",
+    )
+    watched.process()
+    plate = "1well-3C-2S-Zmix-T"
+    assert set(watched.intake.acquisitions) == {
+        AcquisitionId(plate, f"2024-04-22_1697_TimePoint_{time}") for time in (1, 2)
+    }
+    assert watched.said == []
+    assert sorted(watched.closed["C07"].ready) == [1, 2]
+    assert len(watched.sites) == 4
 
 
 # ---- the first start, and the next
