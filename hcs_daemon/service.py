@@ -89,15 +89,15 @@ class StageThread:
             self.working = True
             now = self.beat_s = time.monotonic()
             try:
-                worked = self.stage.step(now)
+                wait_s = 0.0 if self.stage.step(now) else self._wait_s(now)
             except Exception as error:  # noqa: BLE001 (whatever it is, the service must end aloud, not limp)
-                self.failure = error
                 get_log().error(Event.THREAD_FAILED, stage=self.name, detail=repr(error), exc_info=error)
+                self.failure = error  # last: whoever sees it may end the program
                 return
             self.working = False
             self.rounds += 1
-            if not worked:
-                self._bell.wait(self._wait_s(now))
+            if wait_s > 0:
+                self._bell.wait(wait_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,6 +229,53 @@ def test_a_scanner_that_fails_ends_the_service_aloud_with_1(tmp_path: Path, star
     assert line["stage"] == "scanner"
 
 
+def test_a_stage_that_comes_no_further_fails_the_health_check(
+    tmp_path: Path, port: int, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "STUCK_S", 2.0)  # the others come round twice a second
+    simulate(tmp_path)
+    device = SlowDevice()
+    daemon = start(quick(tmp_path, port), device)
+    until(lambda: daemon.ask("/healthz")[0] == 503, "the complaint")
+    assert daemon.ask("/healthz")[1].startswith("device has made no progress for ")
+    device.may_go_on.set()
+    until(lambda: daemon.ask("/healthz") == (200, "ok\n"), "health")
+
+
+def test_a_device_that_hangs_does_not_hold_back_the_end(
+    tmp_path: Path, start: Start, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "DRAIN_S", 0.3)
+    monkeypatch.setattr(service, "JOIN_S", 0.3)
+    simulate(tmp_path)
+    device = SlowDevice()
+    daemon = start(quick(tmp_path), device)
+    until(device.busy.is_set, "the first batch")
+    assert daemon.end() == 0
+    assert [line["level"] for line in said(log, "service.stopping")] == ["info", "warning"]
+    device.may_go_on.set()
+    until(lambda: "device" not in _threads(), "the end of the device")
+    start(quick(tmp_path))
+    until(lambda: len(statuses(tmp_path)) == 6, "what was left")
+
+
+def test_results_that_take_nothing_make_it_unready_and_lose_nothing(
+    tmp_path: Path, port: int, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "DRAIN_S", 0.3)
+    simulate(tmp_path)
+    full = quick(tmp_path, port)
+    full = full.model_copy(update={"results": full.results.model_copy(update={"min_free_bytes": 1 << 60})})
+    daemon = start(full)
+    until(lambda: "min_free_bytes" in daemon.ask("/readyz")[1], "the complaint")
+    assert daemon.ask("/readyz")[0] == 503
+    assert daemon.ask("/healthz")[0] == 200
+    assert daemon.end() == 0
+    assert statuses(tmp_path) == {}
+    start(quick(tmp_path))
+    until(lambda: len(statuses(tmp_path)) == 6, "what was left")
+
+
 def test_a_listing_that_hangs_is_said_once_and_holds_up_nobody(
     tmp_path: Path, port: int, start: Start, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
