@@ -7,6 +7,9 @@ from hcs_daemon.errors import PackageError
 from hcs_daemon.terminal import say
 
 
+_BELOW = "\n" + " " * 13
+
+
 def show_package(package: str) -> int:
     """Manifest and card; the network itself is not opened. Raises PackageError."""
     folder = package_folder(package)
@@ -42,7 +45,7 @@ def describe(manifest: Manifest, folder: Path) -> list[str]:
     references = [f"{len(sources)} of {name}" for name, sources in manifest.references.items()]
     lines = [
         f"model        {manifest.name} {manifest.version}, in {folder}",
-        f"channels     {', '.join(_channel_words(manifest))}",
+        f"channels     {_BELOW.join(_channel_words(manifest))}",
         f"images       {manifest.bit_depth} bits in {manifest.container}",
         f"sees         tiles of {manifest.tile_px} pixels ({edge_um:.0f} µm), {manifest.pixel_size_um:g} µm a pixel",
         f"classes      {', '.join(manifest.classes)}",
@@ -56,7 +59,7 @@ def describe(manifest: Manifest, folder: Path) -> list[str]:
 
 
 def _channel_words(manifest: Manifest) -> list[str]:
-    return [channel.name + (f" ({channel.stain})" if channel.stain else "") for channel in manifest.channels]
+    return [channel.name + (f": {channel.stain}" if channel.stain else "") for channel in manifest.channels]
 
 
 def _read_card(folder: Path) -> str:

@@ -97,7 +97,7 @@ def run_demo(directory: Path, *, sleep: Sleep, wells: int = WELLS, speed: float 
     began = time.monotonic()
     stage = prepare(directory)
     say(f"1  a plate of {wells} wells with planted effects is simulated in {stage.recorded}")
-    plate = record(stage, wells)
+    plate = record(stage, wells, sleep)
     spoils = choose_spoils(plate.plans)
     say(f"2  the daemon starts, watching {stage.incoming}")
     port = _free_port()
@@ -162,12 +162,12 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def record(stage: Stage, wells: int) -> SimulatedPlate:
+def record(stage: Stage, wells: int, sleep: Sleep) -> SimulatedPlate:
     """Simulate the plate, and add the files too many."""
     with workers(wells) as executor:
         plate = simulate_plate(
             stage.recorded,
-            sleep=time.sleep,
+            sleep=sleep,
             plate="DEMO",
             wells=wells,
             size_px=SIZE_PX,
@@ -280,11 +280,16 @@ def running(stage: Stage, port: int, sleep: Sleep) -> Iterator["subprocess.Popen
 
 
 def _still_there(daemon: "subprocess.Popen[bytes]", stage: Stage, deadline: float) -> None:
-    last = stage.log.read_text("utf-8", errors="replace").strip().splitlines()[-2:]
     if daemon.poll() is not None:
-        raise HcsError(f"the daemon ended by itself: {' / '.join(last)}", f"{stage.log} has all that it said")
+        raise HcsError(f"the daemon ended by itself: {last_words(stage.log)}", f"{stage.log} has all that it said")
     if time.monotonic() > deadline:
         raise HcsError("the daemon took too long", f"{stage.log} has all that it said; is the machine busy?")
+
+
+def last_words(log: Path) -> str:
+    """The last error in a daemon's log, else its last line."""
+    lines = log.read_text("utf-8", errors="replace").splitlines()
+    return next((line for line in reversed(lines) if '"level": "error"' in line), lines[-1] if lines else "nothing")
 
 
 def _ask(port: int, page: str) -> str | None:
