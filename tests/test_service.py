@@ -19,6 +19,7 @@ from hcs_daemon.config import Settings, Watch
 from hcs_daemon.errors import FolderError, HcsError, ResultsHeldError, SettingsError
 from hcs_daemon.intake.arrival import ScanReport
 from hcs_daemon.plate import AcquisitionId
+from hcs_daemon.records import ExplainTask, SiteReturned
 from hcs_daemon.service import Daemon, Lookout, Patience, StageThread, notify, process, workshop
 from hcs_daemon.simulate.instrument import simulate_plate
 from hcs_daemon.simulate.spoil import truncated
@@ -500,6 +501,27 @@ def test_process_takes_a_tree_of_plates(tmp_path: Path, log: io.StringIO) -> Non
     simulate(tmp_path, "P2")
     found, _ = run_process(tmp_path, tmp_path / "in")
     assert [acquisition.plate for acquisition in found] == ["P1", "P2"]
+
+
+@pytest.mark.parametrize("loss", ["gone", "cut"])
+def test_process_ends_also_when_files_it_has_read_are_lost_meanwhile(
+    tmp_path: Path, log: io.StringIO, loss: str
+) -> None:
+    plate = simulate(tmp_path)
+
+    class Losing(FakeDevice):
+        def explain(self, task: ExplainTask) -> SiteReturned:
+            for path in (plate / "Images").glob("*-ch5*"):
+                if loss == "gone":
+                    path.unlink()
+                else:
+                    path.write_bytes(b"II*\0")
+            return super().explain(task)
+
+    settings = quick(tmp_path, batch_sites=1)
+    settings = settings.model_copy(update={"watch": settings.watch.model_copy(update={"cache_bytes": 0})})
+    process([plate], settings, Telemetry("1"), lambda _done, _total: None, lambda _settings, _telemetry: Losing())
+    assert len(statuses(tmp_path)) == 6
 
 
 def test_process_says_which_stage_failed(tmp_path: Path, log: io.StringIO) -> None:
