@@ -431,7 +431,8 @@ class Service:
         if reason is None:
             self._log.info(Event.SERVICE_READY, watch=self._folder)
         else:
-            self._log.warning(Event.SERVICE_NOT_READY, detail=reason)
+            starting = self._lookout.available is None
+            (self._log.info if starting else self._log.warning)(Event.SERVICE_NOT_READY, detail=reason)
         notify(f"STATUS={reason or f'watching {self._folder}'}")
 
     def _drain(self) -> int:
