@@ -17,13 +17,13 @@ from hcs_daemon.device.manifest import CARD_NAME
 from hcs_daemon.device.package import load_package
 from hcs_daemon.errors import HcsError
 from hcs_daemon.simulate.site import PIXEL_SIZE_UM
-from hcs_daemon.training.learning import Recipe, best_temperature, site_logits
+from hcs_daemon.training.learning import Recipe, best_temperature, site_logits, threads
 from hcs_daemon.training.network import CellNetwork
 from hcs_daemon.training.packaging import write_package
 
 TRAINING_PLATES, CALIBRATION_PLATES, TEST_PLATES = 16, 12, 8
 """Only the few wells near the class's border tell the temperature, so many plates serve for it."""
-MOST_EXPLAINED = 120
+MOST_EXPLAINED = 80
 """Explaining a hit takes longer than all the rest of its well."""
 SELFTEST_TILES = 2
 
@@ -47,9 +47,8 @@ def make(output: Path, seed: int, workers: int) -> None:
     with ProcessPoolExecutor(workers) as executor:
         training = render(_named("TRAIN", TRAINING_PLATES), learning_plan, seed, executor)
         network = learn(training.labelled, seed, recipe, lambda step, loss: _say_step(step, recipe.steps, loss))
-        temperature = _calibrate(
-            network, render(_named("CALIBRATE", CALIBRATION_PLATES), learning_plan, seed, executor)
-        )
+        calibration = render(_named("CALIBRATE", CALIBRATION_PLATES), learning_plan, seed, executor)
+        temperature = _calibrate(network, calibration, recipe)
         _write(output, network, training)
         test = render(_named("TEST", TEST_PLATES), screen_plan, seed, executor)
     package = load_package(output)
@@ -62,9 +61,10 @@ def make(output: Path, seed: int, workers: int) -> None:
     typer.echo(text)
 
 
-def _calibrate(network: CellNetwork, cells: Cells) -> float:
+def _calibrate(network: CellNetwork, cells: Cells, recipe: Recipe) -> float:
     """Divide the network's logits by the temperature at which these wells' classes are most likely; returns it."""
-    logits = site_logits(network, cells.pixels, make_tiler(), PIXEL_SIZE_UM)
+    with threads(recipe.threads):
+        logits = site_logits(network, cells.pixels, make_tiler(), PIXEL_SIZE_UM)
     temperature = best_temperature(logits, cells.labelled.labels)
     network.cool(temperature)
     typer.echo(f"temperature {temperature:.3f}")

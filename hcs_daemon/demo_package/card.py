@@ -68,7 +68,7 @@ The true class is the planted phenotype from an effect strength of {CLASS_EFFECT
 - {making.parameters} parameters; `{WEIGHTS_NAME}` has {size} bytes
 - the logits are divided by {making.temperature:.3f}, the temperature (Guo et al. 2017) at which the classes of the
   plates kept for it are most likely
-- torch {torch.__version__.partition("+")[0]}, {recipe.threads} threads
+- torch {torch.__version__.partition("+")[0]}, threads: {recipe.threads}
 
 Floats add up otherwise on another processor: made there, the weights' digest may differ, and the figures stay within
 their intervals.

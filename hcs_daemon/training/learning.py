@@ -41,7 +41,7 @@ class Recipe:
     threads: torch adds in another order with another number, so the weights depend on it.
     """
 
-    steps: int = 2000
+    steps: int = 1600
     batch: int = 64
     peak_rate: float = 4e-3
     weight_decay: float = 0.01
@@ -49,7 +49,7 @@ class Recipe:
     offset_spread: float = 4.0
     mixed_share: float = 0.25
     camera_offset: float = 128.0
-    threads: int = 2
+    threads: int = 1
 
 
 @contextmanager
@@ -145,10 +145,12 @@ def _view(site: NDArray[np.uint16], tile_px: int, recipe: Recipe, rng: np.random
     tile = np.rot90(site[:, row : row + tile_px, column : column + tile_px], int(rng.integers(4)), axes=(1, 2))
     if rng.random() < 0.5:
         tile = tile[:, :, ::-1]
-    gain = np.exp(rng.normal(0.0, recipe.gain_spread, len(site)))[:, None, None]
-    shift = rng.normal(0.0, recipe.offset_spread, len(site))[:, None, None]
-    changed = recipe.camera_offset + gain * (tile - recipe.camera_offset) + shift
-    return np.asarray(changed, np.float32)
+    gain = np.exp(rng.normal(0.0, recipe.gain_spread, len(site)))
+    shift = recipe.camera_offset * (1.0 - gain) + rng.normal(0.0, recipe.offset_spread, len(site))
+    view = tile.astype(np.float32)
+    view *= gain.astype(np.float32)[:, None, None]
+    view += shift.astype(np.float32)[:, None, None]
+    return view
 
 
 def _mix(views: NDArray[np.float32], controls: NDArray[np.intp], share: float, rng: np.random.Generator) -> None:
