@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from datetime import UTC, datetime, timedelta
@@ -69,6 +70,61 @@ class InlineExecutor(Executor):
         except Exception as error:  # noqa: BLE001 (as a pool does: whoever asks for the result gets it)
             future.set_exception(error)
         return future
+
+
+class HeldExecutor(Executor):
+    """Keeps its work until it is told to do it, in whatever order."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self._jobs: list[Callable[[], None]] = []
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """A future that waits for `work`."""
+        future: Future[T] = Future()
+
+        def job() -> None:
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except Exception as error:  # noqa: BLE001 (as a pool does: whoever asks for the result gets it)
+                future.set_exception(error)
+
+        self._jobs.append(job)
+        return future
+
+    def work(self, which: int = 0) -> None:
+        """Do one of the jobs that wait."""
+        self.done += 1
+        self._jobs.pop(which)()
+
+
+class Easel(Executor):
+    """Does no work: it is told what came of it, the oldest first. asked: the arguments of every job, in order."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self._held: deque[Future[Any]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:  # noqa: ARG002 (not done)
+        """A future that is not finished."""
+        future: Future[T] = Future()
+        self.asked.append(args)
+        self._held.append(future)
+        return future
+
+    def finish(self, result: object) -> None:
+        """The oldest job is done: with this result, or with this exception."""
+        future = self._held.popleft()
+        if isinstance(result, BaseException):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
 
 
 def make_settings(folder: Path, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:

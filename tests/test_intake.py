@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from fakes import Clock
+from fakes import Clock, HeldExecutor
 from hcs_daemon.intake.arrival import scan_once
 from hcs_daemon.plate import AcquisitionId
 from hcs_daemon.records import Restored, RestoredPlate, SiteWanted
@@ -367,6 +367,19 @@ def test_a_plane_rewritten_while_the_shape_was_open_has_one_vote(watched: Watche
     assert watched.reasons == {A01: "wrong_shape"}
 
 
+def test_a_plane_being_rewritten_has_no_vote_and_is_not_placed_as_it_was(watched: Watched) -> None:
+    watched.write(A01, picture(11))
+    watched.run(5)
+    watched.well("A02")
+    watched.write(name("A03"), picture(31))
+    watched.scanner.scan()
+    watched.run(1.5)
+    watched.write(A01, picture(77))
+    watched.scanner.scan()
+    watched.run(20)
+    assert watched.outcomes() == {"accepted": 4}
+
+
 # ---- the same address again
 
 
@@ -553,6 +566,36 @@ def test_a_preallocated_file_that_is_filled_unseen_after_it_was_judged_is_taken_
     watched.run(120)
     assert watched.standing == {}
     assert watched.status("A01") is WellStatus.COMPLETE
+
+
+def test_a_file_that_grows_with_pauses_is_given_its_time_anew_each_time(watched: Watched) -> None:
+    watched.well("A01")
+    watched.well("A02")
+    for sixteenths in (4, 8, 12, 16):
+        watched.write(A01, picture(11)[: len(picture(11)) * sixteenths // 16])
+        watched.run(15)
+    assert watched.said == []
+    assert watched.status("A01") is WellStatus.COMPLETE
+
+
+def test_what_was_read_of_a_file_that_changed_meanwhile_is_not_used(tmp_path: Path) -> None:
+    readers = HeldExecutor()
+    watched = Watched(tmp_path, readers=readers)
+    watched.well("A01")
+    watched.well("A02")
+    watched.run(4)
+    while len(readers):
+        readers.work()
+    watched.write(A01, picture(77))
+    watched.scanner.scan()
+    for _ in range(20):
+        watched.work()
+        watched.clock.advance(0.5)
+        while len(readers):
+            readers.work()
+    assert watched.outcomes() == {"accepted": 4}
+    assert watched.revisions["A01"] == 1
+    assert watched.closed["A01"].ready == {1: (sha256(picture(77)), sha256(picture(12)))}
 
 
 def test_a_file_that_stays_bad_is_read_ever_less_often(watched: Watched) -> None:
@@ -1011,6 +1054,20 @@ def test_in_a_complete_folder_the_index_is_read_before_a_well_is_closed(tmp_path
     assert watched.revisions["A01"] == 1
 
 
+def test_in_a_complete_folder_an_index_that_is_read_last_is_waited_for(tmp_path: Path) -> None:
+    readers = HeldExecutor()
+    watched = Watched(tmp_path, overrides=LEARNED, finite=True, readers=readers)
+    watched.well("A01")
+    watched.write("Index.xml", index_xml({"A01": 2}).encode())
+    watched.intake.report(scan_once(watched.root), watched.clock.now)
+    watched.work()
+    while len(readers):
+        readers.work(-1)
+        watched.work()
+    assert watched.revisions["A01"] == 1
+    assert watched.closed["A01"].missing == (2,)
+
+
 def test_an_empty_folder_is_done_at_once(tmp_path: Path) -> None:
     watched = finite(tmp_path)
     watched.process()
@@ -1299,6 +1356,79 @@ def test_a_copy_whose_original_turned_bad_while_nothing_ran_counts(watched: Watc
     second.run(40)
     assert second.reasons == {A01: "wrong_container"}
     assert second.uses("A01") == {copy: "analysed", name("A01", 2): "analysed"}
+
+
+def test_a_copy_met_after_its_original_turned_bad_counts(watched: Watched) -> None:
+    watched.well("A01")
+    watched.well("A02")
+    watched.run(5)
+    copy = A01.replace(".tiff", ".tif")
+    watched.write(copy, picture(11))
+    watched.run(10)
+    watched.write(A01, eight_bit(picture(11)))
+    second = again(watched)
+    second.meet(A01)
+    second.run(40)
+    assert second.reasons == {A01: "wrong_container"}
+    assert second.uses("A01") == {copy: "analysed", name("A01", 2): "analysed"}
+
+
+def test_a_copy_whose_original_was_refused_just_before_a_crash_counts(watched: Watched) -> None:
+    watched.well("A01")
+    watched.well("A02")
+    watched.run(5)
+    before = watched.closed["A01"]
+    copy = A01.replace(".tiff", ".tif")
+    watched.write(copy, picture(11))
+    watched.run(10)
+    watched.write(A01, eight_bit(picture(11)))
+    watched.run(40)
+    watched.said, watched.closed["A01"] = watched.said[:2], before  # the crash came here
+    assert watched.reasons == {A01: "wrong_container", copy: "duplicate_plane"}
+    second = again(watched)
+    second.run(40)
+    assert [(Path(line.path).name, line.withdrawn) for line in second.said] == [(copy, True)]
+    assert second.uses("A01") == {copy: "analysed", name("A01", 2): "analysed"}
+
+
+def test_a_plane_of_an_earlier_run_that_changed_unseen_is_judged_anew(watched: Watched) -> None:
+    watched.well("A02")
+    watched.well("A03")
+    path = watched.write(A01, picture(11))
+    watched.run(950)
+    stamp, size = path.stat().st_mtime, path.stat().st_size
+    changed = next(picture(seed) for seed in range(100, 200) if len(picture(seed)) == size)
+    watched.write(A01, changed, mtime=stamp)
+    second = again(watched)
+    second.write(name("A01", 2), picture(12))
+    second.meet(name("A01", 2))
+    assert second.sites == []
+    second.run(30)
+    assert second.closed["A01"].ready == second.sent_keys("A01") == {1: (sha256(changed), sha256(picture(12)))}
+
+
+def test_what_was_learned_of_sites_is_known_at_the_next_start(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, overrides=LEARNED)
+    watched.well("A01", sites=2)
+    watched.run(950)
+    second = Watched(tmp_path, overrides=LEARNED, restored=watched.left_behind(), clock=watched.clock)
+    second.well("A02", sites=2)
+    second.run(10)
+    assert second.status("A02") is WellStatus.COMPLETE
+
+
+def test_wells_of_an_earlier_run_count_when_a_plate_is_finished(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, overrides=BY_INDEX)
+    watched.write("Index.xml", index_xml({"A01": 1, "A02": 1}).encode())
+    watched.well("A01")
+    watched.write(name("A02"), eight_bit(picture(21)))
+    watched.write(name("A02", 2), picture(22))
+    watched.run(20)
+    second = Watched(tmp_path, overrides=BY_INDEX, restored=watched.left_behind(), clock=watched.clock)
+    second.write(name("A02"), picture(21))
+    second.run(20)
+    assert second.news[P1].state is PlateState.FINISHED
+    assert set(second.closed) == {"A02"}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows needs a right to make links")

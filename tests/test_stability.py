@@ -65,13 +65,6 @@ def test_a_file_may_be_told_to_wait_longer() -> None:
     assert settling.ready(now=7.0) == [StableFile(PLANE, 10, 1)]
 
 
-def test_a_forgotten_file_is_never_ready() -> None:
-    settling = Settling(settle_s=2.0)
-    settling.see(Sighting(PLANE, 10, 1), now=0.0)
-    settling.forget(PLANE)
-    assert settling.ready(now=9.0) == []
-
-
 def test_it_says_when_the_next_file_may_be_ready() -> None:
     settling = Settling(settle_s=2.0)
     assert settling.due_s == float("inf")

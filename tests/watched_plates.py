@@ -7,10 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fakes import Clock, InlineExecutor, make_settings
+from fakes import Clock, HeldExecutor, InlineExecutor, make_settings
 from hcs_daemon.instruments import instrument_for
-from hcs_daemon.intake.arrival import Hints, Scanner, scan_once
+from hcs_daemon.intake.arrival import Hints, Scanner, ScanReport, scan_once
 from hcs_daemon.intake.intake import Intake
+from hcs_daemon.intake.reading import look
 from hcs_daemon.plate import AcquisitionId, WellPosition
 from hcs_daemon.records import (
     ExplainTask,
@@ -74,6 +75,7 @@ class Watched:
         clock: Clock | None = None,
         root: Path | None = None,
         finite: bool = False,
+        readers: InlineExecutor | HeldExecutor | None = None,
     ) -> None:
         given = overrides or {}
         expect = {"channels": CHANNELS, "sites_per_well": 1, "pixel_size_um": 0.6, **given.get("expect", {})}
@@ -82,7 +84,7 @@ class Watched:
         self.root.mkdir(parents=True, exist_ok=True)
         self.clock = clock or Clock()
         self.telemetry = Telemetry("1")
-        self.readers = InlineExecutor()
+        self.readers = InlineExecutor() if readers is None else readers  # one without work is false
         self.finite = finite
         self.closed: dict[str, WellClosed] = {}
         self.revisions: Counter[str] = Counter()
@@ -146,6 +148,14 @@ class Watched:
         while self.intake.step(self.clock.now, room=room):
             self._take()
         self._take()
+
+    def meet(self, *files: str) -> None:
+        """Tell intake of these files alone, as the first part of a long listing does."""
+        sightings = tuple(look(self.path(file)) for file in files)
+        self.intake.report(ScanReport(sightings, finished=False), self.clock.now)
+        for _ in range(20):
+            self.work()
+            self.clock.advance(0.5)
 
     def process(self) -> None:
         """Work through the folder as one that is complete."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from hcs_daemon.instruments.naming import Manifest
 from hcs_daemon.plate import AcquisitionId, WellId, WellPosition
 from hcs_daemon.records import ChannelDepth, InputUse, PlaneRecord, Rejection, RestoredWell
-from hcs_daemon.vocabulary import PlateState, Reason, Used, Verdict
+from hcs_daemon.vocabulary import PlateState, Reason, Used, Verdict, WellStatus
 
 PlaneKey = tuple[int, str, int]
 """Site number, channel name, z."""
@@ -49,7 +49,8 @@ class WellBook:
     planes: the ones that count. superseded: by address and path, those that were imaged again since. rejected: path ->
     (site, channel name) of planes that will not come. copies: path -> (address, SHA-256) of files refused because
     another one at their address has the same bytes. outstanding: names of files seen and not yet decided. dispatched:
-    site -> key of what the device was given. sent: what publish was last told, to tell it only what is new.
+    site -> key of what the device was given. sent: what publish was last told, to tell it only what is new. published:
+    keys and inputs of a complete result of an earlier run.
     """
 
     well: WellId
@@ -66,6 +67,7 @@ class WellBook:
     touched_s: float = 0.0
     sent: object = None
     sent_decided: bool = False
+    published: tuple[Mapping[int, tuple[str, ...]], tuple[InputUse, ...]] | None = None
 
     def note_verdict(self, at: datetime, complete_s: float, now: float) -> None:
         """A plane of this well was decided. complete_s: when its file was complete; both monotonic seconds."""
@@ -279,6 +281,8 @@ def restore_well(plate: PlateBook, well: RestoredWell) -> WellBook:
         book.place(record)
     book.dispatched.update(well.predicted)
     book.first_plane_at, book.last_plane_at = well.first_plane_at, well.last_plane_at
+    if well.status is WellStatus.COMPLETE:
+        book.published = (dict(well.predicted), book.inputs(set(well.predicted)))
     return book
 
 

@@ -89,7 +89,10 @@ class Closing:
         content = (census, scaled, inputs)
         if content == book.sent or book.first_plane_at is None or book.last_plane_at is None:
             return False
+        done_before = book.sent is None and book.published == (ready, inputs)
         book.sent, book.sent_decided = content, census.decided and scaled
+        if done_before and len(ready) == census.expected:
+            return False  # by an earlier run
         unscaled = () if scaled else tuple(census.complete)
         self._dispatch(plate, book)
         self._state.to_publish.append(

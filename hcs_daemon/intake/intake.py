@@ -369,7 +369,6 @@ class Intake:
             self._settling.see(file.sighting, now, extra_s=self._settings.watch.rescan_s * file.tries)
             return
         self._metadata_awaited.discard(file.path)
-        self._settling.forget(file.path)
         self._verdicts.forget(file)
 
     def _by_name(self, file: FileEntry) -> Refusal:

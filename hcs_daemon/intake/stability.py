@@ -34,10 +34,6 @@ class Settling:
         self._waiting[sighting.path] = sighting
         heapq.heappush(self._due, (now + self._settle_s + extra_s, next(self._looks), sighting))
 
-    def forget(self, path: Path) -> None:
-        """The file is gone or of no interest."""
-        self._waiting.pop(path, None)
-
     def ready(self, now: float) -> list[StableFile]:
         """Files unchanged for `settle_s`, oldest first. Each is returned once."""
         stable = []
