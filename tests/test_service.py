@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import io
 import json
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import structlog
 from fakes import BrokenDevice, BrokenLookout, DeadShare, FakeDevice, SlowDevice, make_settings, no_sleep, until
 from hcs_daemon import service
 from hcs_daemon.config import Settings, Watch
-from hcs_daemon.errors import FolderError, HcsError, ResultsHeldError, SettingsError
+from hcs_daemon.errors import FolderError, HcsError, PackageError, ResultsHeldError, SettingsError
 from hcs_daemon.intake.arrival import ScanReport
 from hcs_daemon.plate import AcquisitionId
 from hcs_daemon.records import ExplainTask, SiteReturned
@@ -328,6 +329,23 @@ def _threads() -> set[str]:
     return {thread.name for thread in threading.enumerate()}
 
 
+def test_a_stop_while_the_model_is_loaded_is_heard(tmp_path: Path, start: Start) -> None:
+    simulate(tmp_path)
+    may_open = threading.Event()
+    daemon = start(quick(tmp_path), may_open=may_open)
+    until(daemon.opening.is_set, "the loading")
+    daemon.stop.set()
+    may_open.set()
+    assert daemon.end() == 0
+    assert daemon.device.predicted == []
+
+
+def test_systemd_waits_longer_for_the_end_than_the_end_takes() -> None:
+    unit = (Path(service.__file__).parent.parent / "systemd" / "hcs-daemon.service").read_text(encoding="utf-8")
+    (limit,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    assert int(limit) >= service.DRAIN_S + service.JOIN_S + 15  # pictures that are being drawn are finished
+
+
 def test_a_port_in_use_is_refused_and_the_results_folder_is_let_go(tmp_path: Path, start: Start) -> None:
     with socket.socket() as taken:
         taken.bind((HOST, 0))
@@ -527,6 +545,13 @@ def test_process_ends_also_when_files_it_has_read_are_lost_meanwhile(
 def test_process_says_which_stage_failed(tmp_path: Path, log: io.StringIO) -> None:
     with pytest.raises(HcsError, match="ZeroDivisionError"):
         run_process(tmp_path, simulate(tmp_path), open_device=lambda _settings, _telemetry: BrokenDevice())
+
+
+def test_a_package_that_is_not_there_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    settings = quick(tmp_path, package=str(tmp_path / "nothing"))
+    with pytest.raises(PackageError, match="nothing"):
+        process([simulate(tmp_path)], settings, Telemetry("1"), lambda _done, _total: None)
+    assert not (tmp_path / "out").exists()
 
 
 def test_process_refuses_what_is_no_folder(tmp_path: Path) -> None:
