@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from hcs_daemon.publish.schemas import SiteResultEntry, WellResult
 
+Column = NDArray[np.float32] | list[float | None]
+
 
 def site_table(results: Iterable[WellResult]) -> bytes:
     """A Parquet file with one row an analysed site, in the order of the results."""
@@ -75,15 +77,15 @@ def _mean(rows: Sequence[Sequence[float]]) -> NDArray[np.float32]:
     return np.asarray(np.asarray(rows, np.float64).mean(axis=0), np.float32)
 
 
-def _numbered(name: str, values: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+def _numbered(name: str, values: NDArray[np.float32]) -> dict[str, Column]:
     return {f"{name}_{index:03d}": values[:, index] for index in range(values.shape[1])}
 
 
-def _by_class(classes: Sequence[str], values: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+def _by_class(classes: Sequence[str], values: NDArray[np.float32]) -> dict[str, Column]:
     return {f"logit_{label}": values[:, index] for index, label in enumerate(classes)}
 
 
-def _quality(pairs: Sequence[tuple[WellResult, SiteResultEntry]]) -> dict[str, NDArray[np.float32]]:
+def _quality(pairs: Sequence[tuple[WellResult, SiteResultEntry]]) -> dict[str, Column]:
     results = [result for result, _ in pairs]
     return {
         **_columns("focus", [site.focus for _, site in pairs], results),
@@ -93,21 +95,18 @@ def _quality(pairs: Sequence[tuple[WellResult, SiteResultEntry]]) -> dict[str, N
 
 def _columns(
     name: str, values: Sequence[dict[str, float] | dict[str, float | None]], results: Sequence[WellResult]
-) -> dict[str, NDArray[np.float32]]:
-    """A column a channel; NaN where a plane has no such number."""
+) -> dict[str, Column]:
+    """A column a channel; null where a plane has no such number."""
     channels = results[0].channels if results else []
-    nan = float("nan")
-    return {
-        f"{name}_{channel}": np.array([nan if row.get(channel) is None else row[channel] for row in values], np.float32)
-        for channel in channels
-    }
+    return {f"{name}_{channel}": [row.get(channel) for row in values] for channel in channels}
 
 
-def _parquet(metadata: dict[str, list[Any]], features: dict[str, NDArray[np.float32]]) -> bytes:
+def _parquet(metadata: dict[str, list[Any]], features: dict[str, Column]) -> bytes:
     import pyarrow as pa  # noqa: PLC0415 (takes a third of a second, and reading results needs none of it)
     import pyarrow.parquet as pq  # noqa: PLC0415
 
+    columns = {name: pa.array(values, pa.float32()) for name, values in features.items()}
     buffer = io.BytesIO()
     # one thread: pyarrow's own pool would compete with the device for the cores
-    pq.write_table(pa.table({**metadata, **features}), buffer, compression="zstd")
+    pq.write_table(pa.table({**metadata, **columns}), buffer, compression="zstd")
     return buffer.getvalue()

@@ -1,0 +1,344 @@
+"""What is written of a well, a plate and a rejection, and that it can be read back as it was."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fakes import make_settings
+from hcs_daemon.publish.documents import (
+    DEMONSTRATION,
+    WellDraft,
+    content,
+    draft_content,
+    fingerprint,
+    input_uses,
+    is_finite,
+    plate_file,
+    predictions,
+    rejection_line,
+    rejection_record,
+    unusable,
+    well_id,
+    well_result,
+)
+from hcs_daemon.publish.schemas import RejectionLine, WellResult
+from hcs_daemon.publish.verdict import judge
+from hcs_daemon.records import ModelFacts, Prediction, Rejection, SiteWanted, WellClosed
+from hcs_daemon.vocabulary import PlateState, Used, WellStatus
+from wells import (
+    FACTS,
+    NOON,
+    attribution_of,
+    closed_well,
+    plate_news,
+    predicted,
+    rejection,
+)
+from wells import well_id as a_well
+
+
+def draft_of(closed: WellClosed, failed: dict[int, str] | None = None, **changed: Any) -> WellDraft:
+    failed = failed or {}
+    found = {site: predicted(closed, site) for site in closed.ready if site not in failed}
+    return replace(WellDraft(closed, judge(FACTS, found, 0.9), found, failed), **changed)
+
+
+def result_of(draft: WellDraft, facts: ModelFacts = FACTS, revision: int = 1) -> WellResult:
+    return well_result(draft, facts, "f" * 64, revision=revision, published_at=NOON, latency_s=0.8124)
+
+
+def written(draft: WellDraft, **arguments: Any) -> Any:
+    return json.loads(result_of(draft, **arguments).text())
+
+
+def explained(**changed: Any) -> Any:
+    closed = closed_well()
+    wanted = SiteWanted(predicted(closed, 1).site, closed.ready[1], "much_DNA", "control")
+    return attribution_of(wanted, **changed)
+
+
+# ---- a well
+
+
+@pytest.mark.parametrize(
+    ("closed", "failed", "status"),
+    [
+        (closed_well(sites=(1, 2)), {}, WellStatus.COMPLETE),
+        (closed_well(sites=(1,), expected_sites=2, missing=(2,), pending=True), {}, WellStatus.PARTIAL),
+        (closed_well(sites=(1,), expected_sites=2, rejected=(2,)), {}, WellStatus.PARTIAL),
+        (closed_well(sites=(1, 2)), {2: "not finite"}, WellStatus.PARTIAL),
+        (closed_well(sites=(), expected_sites=1, missing=(1,), pending=True), {}, WellStatus.PARTIAL),
+        (closed_well(sites=(), expected_sites=1, rejected=(1,)), {}, WellStatus.REJECTED),
+        (closed_well(sites=(1,)), {1: "not finite"}, WellStatus.REJECTED),
+    ],
+)
+def test_status_says_how_much_was_analysed(closed: WellClosed, failed: dict[int, str], status: WellStatus) -> None:
+    found = written(draft_of(closed, failed))
+    assert found["status"] == status
+    assert (found["prediction"] is None) == (found["sites"]["analysed"] == 0)
+
+
+def test_a_result_has_every_field_of_the_contract() -> None:
+    found = written(draft_of(closed_well(), attributions=(explained(),)))
+    assert found["schema"] == "hcs-daemon/well-result/1"
+    assert (found["plate"], found["acquisition"], found["well"]) == ("P1", "a1", "B03")
+    assert (found["revision"], found["supersedes"]) == (1, None)
+    assert found["sites"].items() >= {"expected": 1, "analysed": 1, "missing": [], "rejected": []}.items()
+    assert found["channels"] == ["DNA", "ER", "RNA", "AGP", "Mito"]
+    assert found["prediction"].keys() >= {"label", "probabilities", "site_agreement"}
+    assert found["explanation"].keys() >= {"method", "target", "reference", "sites"}
+    (site,) = found["explanation"]["sites"]
+    assert site["channel_shapley"]["DNA"] == 3.5
+    assert site["channel_spread"]["DNA"] == 0.2
+    assert sum(site["channel_shapley"].values()) == site["change"]["to"] - site["change"]["from"]
+    assert site["checks"] == {
+        "completeness_error": 0.003,
+        "efficiency_error": 1e-6,
+        "deletion_auc": 0.2,
+        "random_deletion_auc": 0.5,
+        "passed": True,
+    }
+    assert found["quality"].keys() >= {"focus", "saturated_fraction", "flags"}
+    assert found["model"].items() >= {"name": "sums", "version": "1", "sha256": "5" * 64, "device": "cpu"}.items()
+    (dna, *_) = found["inputs"]
+    assert (
+        dna.items()
+        >= {
+            "path": "P1__a1/Images/B03_s1_c1.tiff",
+            "size_bytes": 8193,
+            "mtime_ns": 1,
+            "channel": "DNA",
+            "site": 1,
+            "z": 1,
+            "observed_bits": 15,
+            "min": 100,
+            "max": 30001,
+            "used": "analysed",
+        }.items()
+    )
+    assert len(dna["sha256"]) == 64
+    assert found["timing"] == {
+        "first_plane_at": "2026-01-01T12:00:00Z",
+        "last_plane_at": "2026-01-01T12:00:00Z",
+        "published_at": "2026-01-01T12:00:00Z",
+        "latency_s": 0.812,
+    }
+    assert found["warnings"] == []
+
+
+def test_a_later_revision_names_the_one_before() -> None:
+    found = written(draft_of(closed_well()), revision=3)
+    assert (found["revision"], found["supersedes"]) == (3, 2)
+
+
+def test_a_demonstration_model_says_so_first_in_every_result() -> None:
+    facts = replace(FACTS, demonstration=True)
+    found = written(draft_of(closed_well(warnings=("something else",))), facts=facts)
+    assert found["warnings"] == [DEMONSTRATION, "something else"]
+    assert found["model"]["demonstration"] is True
+
+
+def test_a_site_of_which_the_model_gave_nothing_is_named_and_its_planes_were_not_analysed() -> None:
+    found = written(draft_of(closed_well(sites=(1, 2)), {2: "the model's output is not finite"}))
+    assert found["sites"]["failed"] == [2]
+    assert found["warnings"] == ["site 2 could not be analysed: the model's output is not finite"]
+    assert {entry["site"]: entry["used"] for entry in found["inputs"]} == {1: "analysed", 2: "incomplete_site"}
+    assert [entry["site"] for entry in found["site_results"]] == [1]
+
+
+@pytest.mark.parametrize("field", ["logits", "embedding"])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_prediction_that_is_not_finite_is_unusable(field: str, bad: float) -> None:
+    prediction = predicted(closed_well(), 1)
+    assert unusable(prediction) is None
+    values = getattr(prediction, field).copy()
+    values[0] = bad
+    assert unusable(replace(prediction, **{field: values})) == "the model's output is not finite"
+    assert unusable(replace(prediction, failure="the device said so")) == "the device said so"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"contrast": math.nan},
+        {"reference_contrast": math.inf},
+        {"channel_shapley": {"DNA": math.nan}},
+        {"channel_spread": {"DNA": math.nan}},
+    ],
+)
+def test_an_explanation_that_is_not_finite_is_known(bad: dict[str, Any]) -> None:
+    assert is_finite(explained())
+    assert not is_finite(explained(**bad))
+
+
+def test_a_check_that_is_not_finite_is_null() -> None:
+    checks = replace(explained().checks, completeness_error=math.nan, passed=False)
+    found = written(draft_of(closed_well(), attributions=(explained(checks=checks, channel_spread=None),)))
+    (site,) = found["explanation"]["sites"]
+    assert site["checks"]["completeness_error"] is None
+    assert site["checks"]["passed"] is False
+    assert site["channel_spread"] is None
+
+
+def test_a_channel_with_more_than_one_percent_at_full_scale_is_flagged() -> None:
+    closed = closed_well(sites=(1, 2, 3))
+    bright = tuple(
+        replace(use, plane=replace(use.plane, measures=replace(use.plane.measures, saturated_fraction=0.02)))
+        if use.plane.channel == "ER"
+        else use
+        for use in closed.inputs
+    )
+    assert written(draft_of(closed))["quality"]["flags"] == []
+    found = written(draft_of(replace(closed, inputs=bright)))["quality"]
+    assert found["flags"] == ["saturated:ER"]
+    assert found["saturated_fraction"]["ER"] == 0.02
+    assert found["focus"] == pytest.approx({"DNA": 0.1, "ER": 0.2, "RNA": 0.3, "AGP": 0.4, "Mito": 0.5})
+
+
+# ---- the same, or something new
+
+
+def test_what_is_said_of_the_same_bytes_is_the_same_whenever_it_is_said() -> None:
+    draft = draft_of(closed_well())
+    later = well_result(draft, FACTS, "f" * 64, revision=4, published_at=NOON.replace(hour=13), latency_s=99.0)
+    assert content(later) == draft_content(draft, FACTS, "f" * 64)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        closed_well(edition=2),
+        closed_well(sites=(1, 2)),
+        closed_well(expected_sites=2, missing=(2,), pending=True),
+        closed_well(inputs=closed_well().inputs[1:]),
+    ],
+)
+def test_other_bytes_or_other_sites_are_something_new(changed: WellClosed) -> None:
+    first = draft_content(draft_of(closed_well()), FACTS, "f" * 64)
+    assert draft_content(draft_of(changed), FACTS, "f" * 64) != first
+
+
+def test_another_model_or_other_expectations_are_something_new() -> None:
+    draft = draft_of(closed_well())
+    first = draft_content(draft, FACTS, "f" * 64)
+    assert draft_content(draft, replace(FACTS, sha256="6" * 64), "f" * 64) != first
+    assert draft_content(draft, FACTS, "e" * 64) != first
+
+
+def test_the_fingerprint_is_of_what_decides_a_result(tmp_path: Path) -> None:
+    plain = make_settings(tmp_path)
+    first = fingerprint(plain, FACTS)
+    expect = plain.expect.model_dump()
+    assert fingerprint(make_settings(tmp_path, {"expect": {**expect, "well_timeout_s": 5.0}}), FACTS) == first
+    assert fingerprint(make_settings(tmp_path, {"results": {"pictures": "hits"}}), FACTS) == first
+    assert fingerprint(plain, replace(FACTS, device="cuda:0")) == first
+    assert fingerprint(make_settings(tmp_path, {"expect": {**expect, "bit_depth": 12}}), FACTS) != first
+    assert fingerprint(make_settings(tmp_path, {"explain": {"policy": "all"}}), FACTS) != first
+    assert fingerprint(plain, replace(FACTS, sha256="6" * 64)) != first
+
+
+# ---- and back
+
+
+def test_a_result_gives_back_the_planes_and_the_well(tmp_path: Path) -> None:
+    closed = closed_well("AF48", sites=(1, 2), time=2)
+    closed = replace(closed, inputs=(replace(closed.inputs[0], used=Used.OTHER_Z), *closed.inputs[1:]))
+    back = WellResult.model_validate_json(result_of(draft_of(closed)).text())
+    assert well_id(back) == closed.well == a_well("AF48", 2)
+    assert input_uses(back) == closed.inputs
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=6, max_size=6))
+def test_logits_and_embeddings_come_back_to_the_last_bit(values: list[float]) -> None:
+    closed = closed_well()
+    prediction = predicted(closed, 1, values, embedding=np.array(values[::-1], np.float32))
+    draft = WellDraft(closed, judge(FACTS, {1: prediction}, 0.9), {1: prediction}, {})
+    back = predictions(WellResult.model_validate_json(result_of(draft).text()))[prediction.site]
+    assert isinstance(back, Prediction)
+    assert back.key == prediction.key
+    assert back.logits.tolist() == prediction.logits.tolist()
+    assert back.embedding.tolist() == prediction.embedding.tolist()
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        rejection(),
+        rejection(withdrawn=True),
+        rejection("stray.tiff", acquisition=None, plane=None, channel=None, sha256=None),
+        rejection('new\nline "quoted" \\ …'),
+        rejection("no name.tiff", plane=None, channel=None),
+    ],
+)
+def test_a_rejection_is_one_line_and_comes_back_as_it_was(found: Rejection) -> None:
+    line = rejection_line(found).line()
+    assert b"\n" not in line
+    assert rejection_record(RejectionLine.model_validate_json(line)) == found
+
+
+def test_a_rejection_line_has_every_field_of_the_contract() -> None:
+    assert (
+        json.loads(rejection_line(rejection()).line()).items()
+        >= {
+            "schema": "hcs-daemon/rejection/1",
+            "at": "2026-01-01T12:00:00Z",
+            "path": "P1__a1/Images/bad.tiff",
+            "sha256": "a" * 64,
+            "reason": "bit_depth",
+            "detail": "8-bit values multiplied by 257 in a 16-bit file",
+            "hint": "export as 16-bit TIFF",
+            "well": "B03",
+            "site": 1,
+            "channel": "DNA",
+            "withdrawn": False,
+        }.items()
+    )
+
+
+# ---- a plate
+
+
+def test_a_plate_says_what_it_was_made_with_and_how_far_it_is(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path)
+    results = [result_of(draft_of(closed_well("B03")), revision=2), result_of(draft_of(closed_well("C01")))]
+    found = plate_file(
+        plate_news(PlateState.FINISHED, instrument_plate_id="BR-1"),
+        settings,
+        FACTS,
+        results,
+        opened_at=NOON,
+        finished_at=NOON,
+        contrast={"DNA": (1.234, 99.999)},
+    )
+    said = json.loads(found.text())
+    assert said["state"] == "finished"
+    assert said["finished_at"] == said["opened_at"] == "2026-01-01T12:00:00Z"
+    assert said["expectations"]["bit_depth"] == 16
+    assert said["settings"]["model"]["package"] == "demo"
+    assert said["model"]["sha256"] == FACTS.sha256
+    assert said["versions"].keys() == {"hcs_daemon", "python", "numpy"}
+    assert said["bit_depth"]["DNA"] == {
+        "declared": 16,
+        "verdict": "undecided",
+        "evidence": "the most seen are 15 bits",
+    }
+    assert said["counts"]["accepted"] == 5
+    assert said["wells"] == {"complete": 2, "partial": 0, "rejected": 0}
+    assert said["verdicts"] == {"much_DNA": 2}
+    assert said["revisions"] == 3
+    assert said["instrument_plate_id"] == "BR-1"
+    assert said["contrast"] == {"DNA": {"black": 1.23, "white": 100.0}}
+
+
+def test_a_plate_that_acquires_again_has_no_end(tmp_path: Path) -> None:
+    found = plate_file(
+        plate_news(), make_settings(tmp_path), FACTS, [], opened_at=NOON, finished_at=NOON, contrast=None
+    )
+    assert found.finished_at is None

@@ -1,0 +1,99 @@
+"""From the sites' logits to the well's verdict: means, agreement, what stands for the well, what is explained."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import softmax
+
+from fakes import make_settings
+from hcs_daemon.plate import SiteId
+from hcs_daemon.publish.verdict import WellVerdict, judge, sites_to_explain
+from hcs_daemon.records import Prediction
+from wells import FACTS, well_id
+
+Logits = dict[int, tuple[float, ...]]
+
+
+def verdict_of(logits: Logits, hit_probability: float = 0.9) -> WellVerdict:
+    found = {
+        site: Prediction(SiteId(well_id(), site), (), np.array(row, np.float32), np.zeros(1, np.float32), 0.0)
+        for site, row in logits.items()
+    }
+    verdict = judge(FACTS, found, hit_probability)
+    assert verdict is not None
+    return verdict
+
+
+def test_a_well_is_judged_by_the_mean_of_its_sites_logits() -> None:
+    logits: Logits = {1: (0, 5, 0, 0, 0, 0), 4: (0, 3, 1, 0, 0, 0), 7: (6, 2, 0, 0, 0, 0)}
+    verdict = verdict_of(logits)
+    mean = np.mean(list(logits.values()), axis=0)
+    assert verdict.label == "much_DNA"
+    assert dict(verdict.probabilities) == pytest.approx(dict(zip(FACTS.classes, softmax(mean), strict=True)))
+    assert verdict.site_labels == {1: "much_DNA", 4: "much_DNA", 7: "control"}
+    assert verdict.site_agreement == pytest.approx(2 / 3)
+    assert verdict.representative == 4  # the nearest to (2, 3.33, 0.33, 0, 0, 0)
+
+
+def test_a_class_other_than_the_controls_is_contrasted_with_it() -> None:
+    assert verdict_of({1: (1, 5, 4, 0, 0, 0)}).against == "control"
+
+
+def test_the_controls_class_is_contrasted_with_the_runner_up() -> None:
+    verdict = verdict_of({1: (5, 0, 4, 0, 0, 0)})
+    assert (verdict.label, verdict.against) == ("control", "much_ER")
+
+
+@pytest.mark.parametrize(
+    ("logits", "hit"),
+    [((0, 9, 0, 0, 0, 0), True), ((0, 0.5, 0, 0, 0, 0), False), ((9, 0, 0, 0, 0, 0), False)],
+)
+def test_a_hit_is_sure_and_not_the_control(logits: tuple[float, ...], hit: bool) -> None:  # noqa: FBT001 (a table)
+    assert verdict_of({1: logits}).hit is hit
+
+
+def test_without_a_usable_site_there_is_no_verdict() -> None:
+    assert judge(FACTS, {}, 0.9) is None
+
+
+@given(
+    st.dictionaries(
+        st.integers(1, 99), st.tuples(*[st.floats(-(2.0**100), 2.0**100, width=32)] * 6), min_size=1, max_size=9
+    )
+)
+def test_any_finite_logits_give_probabilities(logits: Logits) -> None:
+    verdict = verdict_of(logits)
+    assert sum(verdict.probabilities.values()) == pytest.approx(1)
+    assert verdict.probabilities[verdict.label] == max(verdict.probabilities.values())
+    assert verdict.representative in logits
+    assert 0 <= verdict.site_agreement <= 1
+    assert verdict.against != verdict.label
+
+
+@pytest.mark.parametrize(
+    ("policy", "hit", "expected"),
+    [
+        ("none", True, ()),
+        ("per_well", False, (2,)),
+        ("hits", False, ()),
+        ("hits", True, (2,)),
+        ("all", False, (1, 2, 3)),
+    ],
+)
+def test_the_policy_says_which_sites_are_explained(
+    policy: str,
+    hit: bool,  # noqa: FBT001 (a table)
+    expected: tuple[int, ...],
+    tmp_path: Path,
+) -> None:
+    high = 9.0 if hit else 1.0
+    verdict = verdict_of({1: (0, high - 1, 0, 0, 0, 0), 2: (0, high, 0, 0, 0, 0), 3: (0, high + 1, 0, 0, 0, 0)})
+    assert sites_to_explain(settings(tmp_path, policy), verdict) == expected
+
+
+def settings(tmp_path: Path, policy: str) -> Any:
+    return make_settings(tmp_path, {"explain": {"policy": policy}})
