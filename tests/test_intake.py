@@ -715,6 +715,15 @@ def test_without_an_index_the_number_of_sites_is_learned_from_a_well_whose_time_
     assert (watched.closed["A03"].missing, watched.closed["A03"].expected_sites) == ((2,), 2)
 
 
+def test_what_one_well_taught_closes_the_others_that_waited_for_it(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, overrides=LEARNED)
+    watched.well("A01", sites=2)
+    watched.run(400)
+    watched.well("A02", sites=2)
+    watched.run(520)
+    assert {well: watched.status(well) for well in watched.closed} == dict.fromkeys(("A01", "A02"), WellStatus.COMPLETE)
+
+
 def test_an_index_says_how_many_sites_and_how_large_a_pixel_is(tmp_path: Path) -> None:
     watched = Watched(tmp_path, overrides=BY_INDEX)
     watched.write("Index.xml", index_xml({"A01": 2, "A02": 1}, pixel_size_um=0.75).encode())
@@ -1002,6 +1011,18 @@ def test_a_site_of_an_unseen_plate_is_not_brought(watched: Watched) -> None:
     assert watched.returned[0].site is None
 
 
+def test_a_site_wanted_before_the_index_is_read_again_is_answered(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, overrides=BY_INDEX)
+    watched.write("Index.xml", index_xml({"A01": 2}).encode())
+    watched.well("A01", sites=2)
+    watched.run(10)
+    second = Watched(tmp_path, overrides=BY_INDEX, restored=watched.left_behind(), clock=watched.clock)
+    second.meet(A01)
+    second.intake.want(SiteWanted(watched.sites[0].id, watched.sites[0].key))
+    second.work()
+    assert [answer.problem for answer in second.returned] == ["the pixel size is not known"]
+
+
 def test_after_it_was_told_to_stop_it_serves_and_reads_nothing_new(watched: Watched) -> None:
     watched.well("A01")
     watched.well("A02")
@@ -1119,6 +1140,19 @@ def test_a_complete_folder_comes_to_an_end_though_files_vanish(tmp_path: Path) -
             break
     assert watched.intake.idle
     assert watched.closed["A03"].missing == (1,)
+
+
+def test_a_well_whose_every_file_vanished_is_no_well(tmp_path: Path) -> None:
+    watched = finite(tmp_path)
+    watched.well("A01")
+    watched.well("A02")
+    watched.intake.report(scan_once(watched.root), watched.clock.now)
+    for channel in (1, 2):
+        watched.path(name("A02", channel)).unlink()
+    for _ in range(100):
+        watched.work()
+    assert watched.intake.idle
+    assert set(watched.closed) == {"A01"}
 
 
 def test_in_a_complete_folder_an_evicted_plane_that_changed_is_judged_anew(tmp_path: Path) -> None:
