@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -444,6 +445,34 @@ def test_a_share_is_known_by_its_mount(folder: str, *, network: bool) -> None:
 
 
 # ---- folders that are complete
+
+
+def test_the_clock_is_compared_with_the_newest_file_that_came_since_the_first_look(watched: Watched) -> None:
+    os.utime(watched.write("old.tiff"), (1_000_000_000, 1_000_000_000))
+    watched.scanner.scan()
+    assert watched.metric("hcs_clock_skew_seconds") == 0
+    ahead, now = watched.write("ahead.tiff"), time.time()
+    os.utime(watched.write("behind.tiff"), (now - 500, now - 500))
+    os.utime(ahead, (now + 3600, now + 3600))
+    watched.scanner.scan()
+    assert watched.metric("hcs_clock_skew_seconds") == pytest.approx(3600, abs=60)
+    watched.scanner.scan()
+    assert watched.metric("hcs_clock_skew_seconds") == pytest.approx(3600, abs=60)
+
+
+def test_a_time_of_zero_says_nothing_of_a_clock(watched: Watched) -> None:
+    watched.scanner.scan()
+    os.utime(watched.write("a.tiff"), (0, 0))
+    watched.scanner.scan()
+    assert watched.metric("hcs_clock_skew_seconds") == 0
+
+
+def test_every_file_looked_at_is_progress(watched: Watched) -> None:
+    for name in "abc":
+        watched.write(f"{name}.tiff")
+    for looked in (3, 6):
+        watched.scanner.scan()
+        assert watched.scanner.looked == looked
 
 
 def test_a_complete_folder_is_listed_once(watched: Watched) -> None:
