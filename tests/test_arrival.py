@@ -444,7 +444,7 @@ def test_a_share_is_known_by_its_mount(folder: str, *, network: bool) -> None:
     assert is_network_folder(Path(folder), MOUNTS) is network
 
 
-# ---- folders that are complete
+# ---- clocks and progress
 
 
 def test_the_clock_is_compared_with_the_newest_file_that_came_since_the_first_look(watched: Watched) -> None:
@@ -473,6 +473,9 @@ def test_every_file_looked_at_is_progress(watched: Watched) -> None:
     for looked in (3, 6):
         watched.scanner.scan()
         assert watched.scanner.looked == looked
+
+
+# ---- folders that are complete
 
 
 def test_a_complete_folder_is_listed_once(watched: Watched) -> None:
