@@ -1,6 +1,6 @@
 """The results folder as it is found, and the plates that are being worked on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -74,6 +74,7 @@ class Archive:
             plates=plates,
             rejections=standing(self.loose),
             first_start=first_start and not plates and not self.loose,
+            first_started_at=self._first_trace(plates),
         )
 
     def desk(self, acquisition: AcquisitionId) -> Desk:
@@ -94,6 +95,16 @@ class Archive:
             if done and not self._gallery.holds(acquisition):
                 del self.desks[acquisition]
                 self._gallery.close(acquisition)
+
+    def _first_trace(self, plates: Sequence[RestoredPlate]) -> datetime | None:
+        """The ledger outlives a plate's folder that was moved away to have the plate done again."""
+        moments = [rejection.at for rejection in self.loose.values()]
+        for plate in plates:
+            moments += [rejection.at for rejection in plate.rejections]
+            moments += [well.first_plane_at for well in plate.wells]
+        if self.ledger.chain.began is not None:
+            moments.append(self.ledger.chain.began)
+        return min(moments, default=None)
 
     def _read_plates(self) -> Iterator[RestoredPlate]:
         for folder in plate_folders(self._results):

@@ -4,6 +4,7 @@ It proves that no result was changed, removed or put in between afterwards; it d
 """
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -34,12 +35,16 @@ def digest(data: bytes) -> str:
 
 @dataclass(slots=True)
 class Chain:
-    """What a ledger's lines say. listed: path -> revision -> SHA-256. torn: bytes after the last newline."""
+    """What a ledger's lines say.
+
+    listed: path -> revision -> SHA-256. began: the time of the first line. torn: bytes after the last newline.
+    """
 
     count: int = 0
     previous: str = FIRST
     listed: dict[str, dict[int, str]] = field(default_factory=dict)
     broken: str | None = None
+    began: datetime | None = None
     torn: bytes = b""
 
     def follow(self, raw: bytes) -> None:
@@ -55,6 +60,7 @@ class Chain:
             line = LedgerLine.model_validate_json(raw)
         except ValidationError:
             return "is not a ledger line"
+        self.began = self.began or line.time
         revisions = self.listed.setdefault(line.path, {})
         repeated = line.revision in revisions
         revisions.setdefault(line.revision, line.sha256)
@@ -176,7 +182,12 @@ def _file_problem(path: Path, sha256: str) -> str | None:
 
 
 def _result_files(results: Path) -> Iterator[str]:
-    for pattern in ("*/*/wells/*.json", "*/*/revisions/*.r[0-9]*.json"):
+    """Every file that a line should stand for; what was set aside as damaged is none."""
+    for pattern, name in (("*/*/wells/*.json", _WELL), ("*/*/revisions/*.json", _REVISION)):
         for path in sorted(results.glob(pattern)):
-            if not path.name.startswith("."):
+            if name.fullmatch(path.name):
                 yield path.relative_to(results).as_posix()
+
+
+_WELL = re.compile(r"[^.].*\.json")
+_REVISION = re.compile(r"[^.].*\.r\d+\.json")
