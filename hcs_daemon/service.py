@@ -20,6 +20,7 @@ from hcs_daemon.device.manifest import check_covers, package_folder, read_manife
 from hcs_daemon.endpoints import Endpoints
 from hcs_daemon.errors import FolderError, HcsError, SettingsError
 from hcs_daemon.instruments import instrument_for
+from hcs_daemon.instruments.naming import name_of_root
 from hcs_daemon.intake.arrival import Hints, Scanner, ScanReport, scan_once, start_hints
 from hcs_daemon.intake.intake import Intake
 from hcs_daemon.pipeline import Device, DeviceStage, IntakeStage, Mail, PublishStage
@@ -500,7 +501,7 @@ def process(
             check_apart(plate, settings.results.directory)
         except ValueError as error:
             raise SettingsError(str(error), "give results a folder of their own, with --results") from error
-    names = [plate.resolve().name for plate in plates]
+    names = [name_of_root(plate.resolve()) for plate in plates]
     if len(set(names)) != len(names):
         raise SettingsError("two of the folders have the same name, and so the same results", "process them one by one")
     found: list[AcquisitionId] = []
