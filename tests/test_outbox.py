@@ -1,5 +1,6 @@
 """Writes wait their turn while the disk refuses them; none is lost, none overtakes another."""
 
+from functools import partial
 from pathlib import Path
 
 from hcs_daemon.publish.outbox import RETRY_S, Outbox
@@ -18,7 +19,10 @@ class Desk:
         self.outbox = Outbox(self.folder, min_free_bytes, self.telemetry)
 
     def put(self, name: str) -> None:
-        self.outbox.add(lambda _now: (self.place / name).write_text(name) and None)
+        def job(_now_s: float) -> None:
+            (self.place / name).write_text(name)
+
+        self.outbox.add(job)
 
     def refuse(self) -> None:
         """Put a file where the folder was: nothing can be written there."""
@@ -40,11 +44,15 @@ def test_jobs_are_done_in_order(tmp_path: Path) -> None:
     done: list[int] = []
     outbox = Outbox(tmp_path, 0, Telemetry("1"))
     for number in range(3):
-        outbox.add(lambda _now, number=number: done.append(number))
+        outbox.add(partial(_note, done, number))
     assert len(outbox) == 3
     outbox.flush(0.0)
     assert done == [0, 1, 2]
     assert len(outbox) == 0
+
+
+def _note(done: list[int], number: int, _now_s: float) -> None:
+    done.append(number)
 
 
 def test_a_refused_job_stops_those_behind_it_and_says_why(tmp_path: Path) -> None:

@@ -78,19 +78,19 @@ def test_a_finished_plate_is_restored_as_finished(tmp_path: Path) -> None:
     assert the_plate(desk.restart(tmp_path)).state is PlateState.FINISHED
 
 
-def test_without_its_plate_file_a_plate_is_still_known_and_the_file_is_written_anew(tmp_path: Path) -> None:
-    for harm in (lambda path: path.unlink(), lambda path: path.write_bytes(b'{"schema": "hcs-dae')):
-        folder = tmp_path / str(harm)
-        folder.mkdir()
-        desk = begun(folder)
-        harm(desk.folder / "plate.json")
-        again = desk.restart(folder)
-        assert wells_of(again) == ["B03", "C01"]
-        assert the_plate(again).shape == (64, 64)
-        again.tell(plate_news())
-        again.pass_time()
-        assert again.plate()["wells"]["complete"] == 1
-        again.end()
+@pytest.mark.parametrize("torn", [None, b'{"schema": "hcs-dae'])
+def test_without_its_plate_file_a_plate_is_known_all_the_same(torn: bytes | None, tmp_path: Path) -> None:
+    desk = begun(tmp_path)
+    path = desk.folder / "plate.json"
+    path.unlink()
+    if torn is not None:
+        path.write_bytes(torn)
+    again = desk.restart(tmp_path)
+    assert wells_of(again) == ["B03", "C01"]
+    assert the_plate(again).shape == (64, 64)
+    again.tell(plate_news())
+    again.pass_time()
+    assert again.plate()["wells"]["complete"] == 1
 
 
 def test_a_plate_file_of_another_plate_is_not_believed(tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ class Desktop:
             facts,
             self.telemetry,
             now_utc=self.clock.utc,
-            drawing=drawing or InlineExecutor(),
+            drawing=InlineExecutor() if drawing is None else drawing,
         )
         self.restored = self.publisher.open(self.clock.now)
 

@@ -124,7 +124,7 @@ def _restored_well(result: WellResult) -> RestoredWell:
 
 
 def _json_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
+    return sorted(path for path in folder.glob("*.json") if path.is_file() and not path.name.startswith("."))
 
 
 def _read_plate_file(path: Path) -> PlateFile | None:

@@ -1,0 +1,718 @@
+"""Everything that is known of a well becomes one file, once, and stays."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from fakes import Clock, Easel
+from hcs_daemon.errors import ResultsHeldError
+from hcs_daemon.plate import SiteId
+from hcs_daemon.publish.ledger import verify_ledger
+from hcs_daemon.publish.publisher import Message
+from hcs_daemon.publish.studio import WellPicture
+from hcs_daemon.records import ExplanationChecks, InputUse, SiteReturned, SiteWanted
+from hcs_daemon.vocabulary import PlateState, Used
+from wells import (
+    CONTROL,
+    TREATED,
+    Desktop,
+    answered,
+    closed_well,
+    lines,
+    plate_news,
+    predicted,
+    predictions_of,
+    rejection,
+    site_of,
+    site_planes,
+    well_id,
+)
+
+NOT_EXPLAINED = {"explain": {"policy": "none"}}
+FINISHED = plate_news(PlateState.FINISHED)
+
+
+def stems(desk: Desktop) -> list[str]:
+    return sorted(path.stem for path in (desk.folder / "wells").glob("*.json"))
+
+
+def block(desk: Desktop) -> Path:
+    """As a disk that takes nothing: a file lies where the wells' folder must be. What to remove to mend it."""
+    (desk.folder / "wells").parent.mkdir(parents=True, exist_ok=True)
+    (desk.folder / "wells").write_text("in the way")
+    return desk.folder / "wells"
+
+
+# ---- a well on its way
+
+
+def test_a_well_is_written_when_its_sites_are_predicted_and_its_explanation_is_there(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    closed = closed_well(sites=(1, 2))
+    first, second = predictions_of(closed)
+    assert desk.tell(closed, first) == []
+    assert not desk.publisher.idle
+    (wanted,) = desk.tell(second)
+    assert wanted == SiteWanted(SiteId(well_id(), 1), closed.ready[1], "much_DNA", "control")
+    assert stems(desk) == []
+    desk.clock.advance(3)
+    desk.tell(answered(wanted))
+    result = desk.result()
+    assert result["status"] == "complete"
+    assert result["prediction"]["label"] == "much_DNA"
+    assert result["explanation"]["target"] == "much_DNA"
+    assert result["explanation"]["against"] == "control"
+    assert result["timing"]["latency_s"] == 3.0
+    assert result["timing"]["published_at"] == "2026-01-01T12:00:03Z"
+    assert desk.publisher.idle
+
+
+@given(order=st.permutations(range(3)))
+@settings(max_examples=6, deadline=None)
+def test_in_whatever_order_its_news_comes(order: list[int], tmp_path_factory: pytest.TempPathFactory) -> None:
+    desk = Desktop(tmp_path_factory.mktemp("order"), NOT_EXPLAINED)
+    closed = closed_well(sites=(1, 2))
+    news: list[Message] = [closed, *predictions_of(closed)]
+    desk.tell(*[news[place] for place in order])
+    assert desk.result()["sites"]["analysed"] == 2
+    desk.end()
+
+
+def test_a_well_like_the_control_is_explained_against_the_runner_up(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    closed = closed_well()
+    (wanted,) = desk.tell(closed, *predictions_of(closed, CONTROL))
+    assert (wanted.explain_target, wanted.explain_against) == ("control", "much_ER")
+
+
+def test_with_the_policy_all_every_site_is_explained_before_the_well_is_written(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path, {"explain": {"policy": "all"}})
+    closed = closed_well(sites=(1, 2, 3))
+    wanted = desk.tell(closed, *predictions_of(closed))
+    assert [each.site.site for each in wanted] == [1, 2, 3]
+    for each in reversed(wanted):
+        assert stems(desk) == []
+        desk.tell(answered(each))
+    assert [site["site"] for site in desk.result()["explanation"]["sites"]] == [1, 2, 3]
+
+
+def test_a_prediction_of_other_bytes_is_not_the_wells(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path, NOT_EXPLAINED)
+    closed = closed_well(edition=2)
+    desk.tell(closed, *predictions_of(closed_well(edition=1)))
+    assert stems(desk) == []
+    desk.tell(*predictions_of(closed))
+    assert stems(desk) == ["B03"]
+
+
+def test_later_time_points_have_files_of_their_own(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    desk.publish(closed_well(time=1))
+    desk.publish(closed_well(time=2))
+    assert stems(desk) == ["B03", "B03.t002"]
+    assert (desk.result("B03.t002")["well"], desk.result("B03.t002")["time"]) == ("B03", 2)
+
+
+# ---- what could not be explained or predicted
+
+
+def explain_with(desk: Desktop, answer: Any) -> Any:
+    closed = closed_well()
+    (wanted,) = desk.tell(closed, *predictions_of(closed))
+    desk.tell(answer(wanted))
+    return desk.result()
+
+
+def test_an_explanation_that_failed_its_checks_is_marked_and_warned_of(tmp_path: Path) -> None:
+    checks = ExplanationChecks(0.2, 1e-6, 0.5, 0.4, passed=False)
+    result = explain_with(Desktop(tmp_path), lambda wanted: answered(wanted, checks=checks))
+    assert result["explanation"]["sites"][0]["checks"]["passed"] is False
+    assert result["warnings"] == ["the explanation of site 1 failed its checks; do not rely on it"]
+    assert result["prediction"]["label"] == "much_DNA"
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda wanted: SiteReturned(wanted, None, None, "its planes were replaced since"), "replaced since"),
+        (lambda wanted: SiteReturned(wanted, site_of(wanted), None, "out of memory"), "out of memory"),
+        (lambda wanted: SiteReturned(wanted, site_of(wanted), None), "no reason was given"),
+        (lambda wanted: answered(wanted, contrast=math.nan), "not finite"),
+        (lambda wanted: answered(wanted, channel_spread={"DNA": math.inf}), "not finite"),
+    ],
+)
+def test_without_an_explanation_the_well_is_written_and_says_why(answer: Any, said: str, tmp_path: Path) -> None:
+    result = explain_with(Desktop(tmp_path), answer)
+    assert result["explanation"] is None
+    assert result["prediction"]["label"] == "much_DNA"
+    (warning,) = result["warnings"]
+    assert warning.startswith("site 1 could not be explained: ")
+    assert said in warning
+
+
+def test_a_model_that_gives_no_numbers_gets_no_label_and_a_warning(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    closed = closed_well()
+    assert desk.tell(closed, predicted(closed, 1, [math.nan] * 6)) == []
+    result = desk.result()
+    assert (result["status"], result["prediction"], result["explanation"]) == ("rejected", None, None)
+    assert result["sites"] == {"expected": 1, "analysed": 0, "missing": [], "rejected": [], "failed": [1]}
+    assert result["warnings"] == ["site 1 could not be analysed: the model's output is not finite"]
+
+
+def test_one_bad_site_does_not_spoil_the_others(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path, NOT_EXPLAINED)
+    closed = closed_well(sites=(1, 2))
+    bad = predicted(closed, 1, embedding=np.full(3, math.inf, np.float32))
+    desk.tell(closed, bad, predicted(closed, 2, TREATED))
+    assert desk.result()["status"] == "partial"
+    assert desk.result()["prediction"]["label"] == "much_DNA"
+    desk.tell(plate_news())
+    assert pq.read_table(desk.folder / "sites.parquet")["Metadata_Site"].to_pylist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [({"rejected": (1,)}, "rejected"), ({"missing": (1,), "pending": True}, "partial")],
+)
+def test_a_well_of_one_site_that_lacks_a_channel(changed: dict[str, Any], status: str, tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    planes = site_planes(SiteId(well_id(), 1))[1:]
+    inputs = tuple(InputUse(plane, Used.INCOMPLETE_SITE) for plane in planes)
+    assert desk.tell(closed_well(sites=(), expected_sites=1, inputs=inputs, **changed)) == []
+    result = desk.result()
+    assert (result["status"], result["sites"]["analysed"], result["prediction"]) == (status, 0, None)
+    assert [entry["used"] for entry in result["inputs"]] == ["incomplete_site"] * 4
+
+
+# ---- revisions
+
+
+def test_a_late_plane_makes_a_second_revision_and_the_first_is_kept(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    desk.publish(closed_well(sites=(1,), expected_sites=2, missing=(2,), pending=True))
+    first = (desk.folder / "wells" / "B03.json").read_bytes()
+    grown = closed_well(sites=(1, 2))
+    for wanted in desk.tell(grown, predicted(grown, 2)):
+        desk.tell(answered(wanted))
+    second = desk.result()
+    assert (second["status"], second["revision"], second["supersedes"]) == ("complete", 2, 1)
+    assert (desk.folder / "revisions" / "B03.r1.json").read_bytes() == first
+    assert [line["revision"] for line in desk.ledger()] == [1, 2]
+    assert verify_ledger(desk.results).broken is None
+
+
+def test_what_says_nothing_new_is_not_published_again(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    desk.publish(closed_well())
+    before = (desk.folder / "wells" / "B03.json").read_bytes()
+    desk.clock.advance(100)
+    assert desk.tell(closed_well(warnings=("said otherwise",))) == []
+    again = desk.restart(tmp_path)
+    assert again.tell(closed_well()) == []
+    assert (desk.folder / "wells" / "B03.json").read_bytes() == before
+    assert len(again.ledger()) == 1
+
+
+def test_a_well_closed_again_while_it_is_explained_is_published_all_the_same(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    closed = closed_well()
+    (asked,) = desk.tell(closed, *predictions_of(closed))
+    (again,) = desk.tell(closed_well(warnings=("1 of 2 expected sites never appeared",)))
+    desk.tell(answered(asked), answered(again))
+    assert desk.result()["warnings"] == ["1 of 2 expected sites never appeared"]
+    assert len(desk.ledger()) == 1
+
+
+def test_a_well_that_changes_and_changes_back_while_it_is_explained_is_published(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    old, new = closed_well(edition=1), closed_well(edition=2)
+    (first,) = desk.tell(old, *predictions_of(old))
+    assert desk.tell(new) == []
+    desk.tell(answered(first))  # of what is not so any more
+    assert stems(desk) == []
+    (third,) = desk.tell(old)
+    desk.tell(answered(third))
+    assert desk.result()["inputs"][0]["mtime_ns"] == 1
+    assert len(desk.ledger()) == 1
+
+
+def test_the_same_plane_with_other_bytes_revises_the_well(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    for edition in (1, 2, 3):
+        desk.publish(closed_well(edition=edition))
+    assert desk.result()["revision"] == 3
+    assert sorted(path.name for path in (desk.folder / "revisions").iterdir()) == ["B03.r1.json", "B03.r2.json"]
+    assert verify_ledger(desk.results).broken is None
+
+
+# ---- a disk that refuses
+
+
+def test_while_the_disk_refuses_nothing_is_lost_and_then_all_goes_on_in_order(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path, NOT_EXPLAINED)
+    in_the_way = block(desk)
+    for name in ("C01", "B03", "A01"):
+        desk.publish(closed_well(name))
+    desk.tell(rejection())
+    assert desk.publisher.blocked is not None
+    assert str(desk.results) in desk.publisher.blocked
+    assert not desk.publisher.idle
+    assert desk.ledger() == []
+    desk.pass_time(5)
+    assert desk.publisher.blocked is not None
+    in_the_way.unlink()
+    desk.pass_time(5)
+    assert desk.publisher.blocked is None
+    assert desk.publisher.idle
+    assert [line["path"][-8:-5] for line in desk.ledger()] == ["C01", "B03", "A01"]
+    assert len(lines(desk.folder / "rejected.jsonl")) == 1
+    assert desk.metrics()["hcs_results_write_failures_total"] >= 2
+    assert verify_ledger(desk.results).broken is None
+
+
+def test_with_less_free_than_is_to_be_kept_it_waits_and_says_so_once(tmp_path: Path) -> None:
+    with capture_logs() as said:
+        desk = Desktop(tmp_path, {"results": {"min_free_bytes": 1 << 60}, **NOT_EXPLAINED})
+        desk.publish(closed_well())
+        for _ in range(5):
+            desk.pass_time(1)
+    assert desk.publisher.blocked is not None
+    assert "results.min_free_bytes" in desk.publisher.blocked
+    assert [line["event"] for line in said] == ["results.unavailable"]
+    desk.publisher._outbox._min_free_bytes = 0  # as if room had been made
+    with capture_logs() as said:
+        desk.pass_time(1)
+    assert [line["event"] for line in said] == ["well.published", "results.available"]
+    assert stems(desk) == ["B03"]
+
+
+def test_a_ledger_that_cannot_be_written_holds_back_the_next_well_and_no_line_is_missing(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path, NOT_EXPLAINED)
+    ledger = desk.results / "ledger.jsonl"
+    ledger.mkdir()
+    desk.publish(closed_well("B03"))
+    desk.publish(closed_well("C01"))
+    assert stems(desk) == ["B03"]  # the rename committed it
+    assert desk.publisher.blocked is not None
+    ledger.rmdir()
+    desk.pass_time(2)
+    assert stems(desk) == ["B03", "C01"]
+    assert [line["revision"] for line in desk.ledger()] == [1, 1]
+    assert verify_ledger(desk.results).broken is None
+
+
+def test_a_plate_that_cannot_be_read_now_is_waited_for_and_said_once(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path, NOT_EXPLAINED)
+    desk.tell(plate_news())
+    desk.publish(closed_well())
+    desk.tell(FINISHED)
+    desk.pass_time()
+    plate = desk.folder / "plate.json"
+    kept = plate.read_bytes()
+    plate.unlink()
+    plate.mkdir()
+    with capture_logs() as said:
+        desk.tell(rejection())
+        for _ in range(5):
+            desk.pass_time(1)
+    assert [line["event"] for line in said] == ["results.unavailable"]
+    plate.rmdir()
+    plate.write_bytes(kept)
+    desk.pass_time(1)
+    assert desk.publisher.blocked is None
+    assert len(lines(desk.folder / "rejected.jsonl")) == 1
+
+
+# ---- rejections
+
+
+def test_rejections_are_lines_of_their_plate_or_of_the_folder(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    desk.tell(rejection("bad.tiff"), rejection("stray.txt", acquisition=None, plane=None, channel=None))
+    assert [line["path"] for line in lines(desk.folder / "rejected.jsonl")] == ["bad.tiff"]
+    assert [line["path"] for line in lines(desk.results / "rejected.jsonl")] == ["stray.txt"]
+
+
+def test_a_rejection_is_taken_back_by_a_later_line_and_may_come_again(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    desk.tell(rejection(), rejection(), rejection(withdrawn=True), rejection(withdrawn=True), rejection())
+    assert [line["withdrawn"] for line in lines(desk.folder / "rejected.jsonl")] == [False, True, False]
+
+
+# ---- the plate
+
+
+def test_a_plate_says_what_it_is_as_soon_as_it_is_met(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    desk.tell(plate_news())
+    plate = desk.plate()
+    assert (plate["state"], plate["finished_at"]) == ("acquiring", None)
+    assert plate["opened_at"] == "2026-01-01T12:00:00Z"
+    assert plate["root"] == str(Path("/data/in"))
+
+
+def test_its_files_are_rewritten_now_and_then_and_when_it_is_finished(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path, {"results": {"plate_refresh_s": 30.0}})
+    desk.tell(plate_news())
+    desk.publish(closed_well("B03"))
+    desk.pass_time(29)
+    assert desk.plate()["wells"]["complete"] == 0
+    desk.pass_time(1)
+    assert desk.plate()["wells"]["complete"] == 1
+    assert pq.read_table(desk.folder / "profiles.parquet")["Metadata_Well"].to_pylist() == ["B03"]
+    desk.publish(closed_well("A01", sites=(1, 2)))
+    desk.tell(FINISHED)
+    desk.pass_time()
+    assert desk.plate()["state"] == "finished"
+    assert desk.plate()["finished_at"] == "2026-01-01T12:00:30Z"
+    assert pq.read_table(desk.folder / "profiles.parquet")["Metadata_Well"].to_pylist() == ["A01", "B03"]
+    assert pq.read_table(desk.folder / "sites.parquet")["Metadata_Site"].to_pylist() == [1, 2, 1]
+
+
+def test_a_plate_is_finished_when_its_last_closed_well_is_written(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    closed = closed_well()
+    desk.tell(plate_news(), closed)
+    desk.tell(FINISHED)
+    desk.pass_time(60)
+    assert desk.plate()["state"] == "acquiring"  # no prediction yet
+    (wanted,) = desk.tell(*predictions_of(closed))
+    desk.pass_time(60)
+    assert desk.plate()["state"] == "acquiring"  # no explanation yet
+    desk.tell(answered(wanted))
+    desk.pass_time()
+    assert desk.plate()["state"] == "finished"
+
+
+def test_nor_is_it_finished_while_the_disk_refuses_a_well(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path, NOT_EXPLAINED)
+    desk.tell(plate_news())
+    in_the_way = block(desk)
+    desk.publish(closed_well())
+    desk.tell(FINISHED)
+    desk.pass_time(5)
+    assert desk.plate()["state"] == "acquiring"
+    in_the_way.unlink()
+    desk.pass_time(5)
+    desk.pass_time(5)
+    assert (desk.plate()["state"], desk.plate()["wells"]["complete"]) == ("finished", 1)
+
+
+def test_a_finished_plate_is_put_away_and_taken_up_again_when_it_grows(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    desk.tell(plate_news())
+    desk.publish(closed_well("B03"))
+    desk.tell(FINISHED)
+    desk.pass_time()
+    assert desk.publisher._archive.desks == {}
+    desk.clock.advance(100)
+    desk.publish(closed_well("B03", edition=2))
+    desk.tell(plate_news(PlateState.FINISHED, counts={"accepted": 6}))
+    desk.pass_time()
+    assert desk.result()["revision"] == 2
+    plate = desk.plate()
+    assert (plate["state"], plate["revisions"], plate["counts"]) == ("finished", 2, {"accepted": 6})
+    assert plate["opened_at"] == plate["finished_at"] == "2026-01-01T12:00:00Z"
+    assert desk.publisher._archive.desks == {}
+
+
+def test_a_plate_that_acquires_again_is_finished_anew(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    desk.tell(FINISHED)
+    desk.pass_time(100)
+    desk.tell(plate_news(PlateState.ACQUIRING))
+    desk.pass_time(100)
+    assert (desk.plate()["state"], desk.plate()["finished_at"]) == ("acquiring", None)
+    desk.tell(FINISHED)
+    desk.pass_time()
+    assert desk.plate()["finished_at"] == "2026-01-01T12:03:20Z"
+
+
+def test_a_start_does_not_rewrite_a_finished_plate_that_says_all_of_it(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    desk.tell(plate_news())
+    desk.publish(closed_well())
+    desk.tell(FINISHED)
+    desk.pass_time()
+    files = [path for path in sorted(desk.folder.iterdir()) if path.is_file()]
+    before = [(path, path.stat().st_ino) for path in files]
+    again = desk.restart(tmp_path)
+    again.tell(FINISHED)
+    again.pass_time(60)
+    assert [(path, path.stat().st_ino) for path in files] == before
+
+
+def test_a_start_rewrites_the_tables_of_a_finished_plate_that_was_revised_just_before_the_crash(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    desk.tell(plate_news())
+    desk.publish(closed_well())
+    desk.tell(FINISHED)
+    desk.pass_time()
+    desk.publish(closed_well(edition=2))
+    again = desk.restart(tmp_path)
+    again.tell(FINISHED)
+    again.pass_time()
+    assert pq.read_table(again.folder / "profiles.parquet")["Metadata_Revision"].to_pylist() == [2]
+
+
+# ---- pictures
+
+
+ALL_PICTURES = {"results": {"pictures": "all"}}
+
+
+class Gallery(Desktop):
+    """A publisher whose drawings wait on an easel."""
+
+    def __init__(self, folder: Path, overrides: Any = ALL_PICTURES, clock: Clock | None = None) -> None:
+        self.easel = Easel()
+        super().__init__(folder, overrides, clock=clock, drawing=self.easel)
+        self.home, self.overrides = folder, overrides
+
+    def again(self) -> "Gallery":
+        """As after a crash."""
+        self.publisher.close()
+        return Gallery(self.home, self.overrides, self.clock)
+
+    def draw(self) -> list[str]:
+        """Finish what is on the easel, and what comes onto it: what was drawn, a well's name or the plate's state."""
+        drawn = []
+        self.pass_time()
+        while len(self.easel):
+            for shown, *_ in self.easel.asked[-len(self.easel) :]:
+                drawn.append(shown.result.well if isinstance(shown, WellPicture) else shown.state.value)
+                self.easel.finish(f"png {drawn[-1]} {len(self.easel.asked)}".encode())
+            self.pass_time()
+        return drawn
+
+    def pictures(self) -> list[str]:
+        return sorted(path.stem for path in (self.folder / "wells").glob("*.png"))
+
+
+def finished(desk: Gallery, *names: str) -> None:
+    """A whole plate of these wells, written and drawn."""
+    desk.tell(plate_news())
+    for name in names:
+        desk.publish(closed_well(name))
+    desk.tell(FINISHED)
+    desk.draw()
+
+
+def test_a_result_never_waits_for_its_picture_which_comes_beside_it(tmp_path: Path) -> None:
+    desk = Gallery(tmp_path)
+    desk.tell(plate_news())
+    desk.publish(closed_well())
+    assert stems(desk) == ["B03"]
+    desk.tell(FINISHED)
+    assert not desk.publisher.idle
+    assert "B03" in desk.draw()
+    assert desk.pictures() == ["B03"]
+    assert desk.publisher.idle
+    (shown,) = [each[0] for each in desk.easel.asked if isinstance(each[0], WellPicture)]
+    assert shown.result.revision == 1
+    assert shown.panels is not None
+    assert shown.attribution is not None
+    assert shown.contrast.keys() == {"DNA", "ER", "RNA", "AGP", "Mito"}
+
+
+def test_of_a_well_that_is_not_explained_the_pixels_are_asked_for(tmp_path: Path) -> None:
+    desk = Gallery(tmp_path, {**ALL_PICTURES, **NOT_EXPLAINED})
+    closed = closed_well()
+    (wanted,) = desk.tell(closed, *predictions_of(closed))
+    assert stems(desk) == ["B03"]
+    assert (wanted.site.site, wanted.key, wanted.explain_target) == (1, closed.ready[1], None)
+    desk.tell(answered(wanted))
+    desk.tell(FINISHED)
+    assert "B03" in desk.draw()
+
+
+def test_without_pixels_the_picture_says_why(tmp_path: Path) -> None:
+    desk = Gallery(tmp_path)
+    closed = closed_well()
+    (wanted,) = desk.tell(closed, *predictions_of(closed))
+    desk.tell(rejection(), SiteReturned(wanted, None, None, "its planes were replaced since"))
+    desk.pass_time()
+    (shown,) = desk.easel.asked[0]
+    assert shown.panels is None
+    assert "replaced since" in shown.problem
+
+
+def test_the_picture_of_a_rejected_well_names_its_rejections(tmp_path: Path) -> None:
+    desk = Gallery(tmp_path)
+    desk.tell(rejection(), rejection("other.tiff", withdrawn=True))
+    desk.tell(closed_well(sites=(), expected_sites=1, rejected=(1,)))
+    desk.pass_time()
+    (shown,) = desk.easel.asked[0]
+    assert shown.rejections == (
+        "site 1 DNA: bit_depth: 8-bit values multiplied by 257 in a 16-bit file; export as 16-bit TIFF",
+    )
+
+
+def test_no_picture_stays_beside_a_result_that_it_does_not_show(tmp_path: Path) -> None:
+    desk = Gallery(tmp_path)
+    finished(desk, "B03")
+    assert desk.pictures() == ["B03"]
+    desk.publish(closed_well(edition=2))
+    assert desk.pictures() == []
+    desk.pass_time()
+    desk.publish(closed_well(edition=3))  # while the second is being drawn
+    desk.draw()
+    revisions = [each[0].result.revision for each in desk.easel.asked if isinstance(each[0], WellPicture)]
+    assert revisions == [1, 2, 3]
+    assert desk.pictures() == ["B03"]
+    assert (desk.folder / "wells" / "B03.png").read_bytes().startswith(b"png B03 ")
+
+
+def test_with_hits_only_they_are_drawn(tmp_path: Path) -> None:
+    desk = Gallery(tmp_path, {"results": {"pictures": "hits"}})
+    desk.tell(plate_news())
+    desk.publish(closed_well("B03"), (0, 9, 0, 0, 0, 0))
+    desk.publish(closed_well("C01"), CONTROL)
+    desk.publish(closed_well("D04", sites=(), expected_sites=1, rejected=(1,)))
+    desk.tell(FINISHED)
+    desk.draw()
+    assert desk.pictures() == ["B03"]
+
+
+def test_with_none_nothing_is_drawn(tmp_path: Path) -> None:
+    desk = Gallery(tmp_path, {"results": {"pictures": "none"}})
+    finished(desk, "B03")
+    assert desk.easel.asked == []
+    assert not (desk.folder / "plate.png").exists()
+
+
+def test_a_start_draws_what_an_earlier_run_did_not(tmp_path: Path) -> None:
+    desk = Gallery(tmp_path)
+    desk.tell(plate_news())
+    closed = closed_well("B03")
+    desk.publish(closed)
+    desk.publish(closed_well("C01", sites=(), expected_sites=1, rejected=(1,)))
+    again = desk.again()
+    assert again.tell(plate_news(pixel_size_um=None)) == []  # intake could not load a site yet
+    (wanted,) = again.tell(plate_news())
+    assert wanted == SiteWanted(SiteId(closed.well, 1), closed.ready[1], "much_DNA", "control")
+    again.tell(answered(wanted))
+    again.tell(FINISHED)
+    again.draw()
+    assert again.pictures() == ["B03", "C01"]
+    assert len(again.ledger()) == 2
+    third = again.again()
+    third.tell(FINISHED)
+    assert third.draw() == []
+
+
+def test_a_start_draws_the_missing_pictures_of_a_finished_plate_too(tmp_path: Path) -> None:
+    desk = Gallery(tmp_path)
+    finished(desk, "B03")
+    (desk.folder / "plate.png").unlink()
+    (desk.folder / "wells" / "B03.png").unlink()
+    again = desk.again()
+    (wanted,) = again.tell(FINISHED)
+    again.tell(answered(wanted))
+    assert sorted(again.draw()) == ["B03", "finished"]
+    assert again.pictures() == ["B03"]
+    assert (again.folder / "plate.png").exists()
+
+
+def test_all_pictures_of_a_plate_share_the_contrast_in_its_file(tmp_path: Path) -> None:
+    desk = Gallery(tmp_path)
+    desk.tell(plate_news())
+    desk.publish(closed_well())
+    desk.pass_time()
+    assert desk.plate()["contrast"] is None
+    desk.pass_time(120)  # no further well came
+    desk.pass_time(120)
+    contrast = desk.plate()["contrast"]
+    assert contrast["DNA"]["white"] > contrast["DNA"]["black"] > 0
+    again = desk.again()
+    (wanted,) = again.tell(plate_news())
+    again.tell(SiteReturned(wanted, site_of(wanted, level=5000), None))
+    again.draw()
+    (shown,) = [each[0] for each in again.easel.asked if isinstance(each[0], WellPicture)]
+    assert shown.contrast["DNA"] == (contrast["DNA"]["black"], contrast["DNA"]["white"])
+    assert again.plate()["contrast"] == contrast
+
+
+def test_the_last_picture_of_a_plate_shows_its_end(tmp_path: Path) -> None:
+    desk = Gallery(tmp_path, {"results": {"pictures": "all", "plate_refresh_s": 0.0}, **NOT_EXPLAINED})
+    desk.tell(plate_news())
+    desk.pass_time()
+    assert len(desk.easel) == 1  # the plate, and it takes long
+    desk.tell(closed_well(sites=(), expected_sites=1, rejected=(1,)))
+    desk.pass_time()
+    desk.tell(FINISHED)
+    assert [drawn for drawn in desk.draw() if drawn != "B03"] == ["acquiring", "finished"]
+    assert (desk.folder / "plate.png").read_bytes().startswith(b"png finished")
+
+
+def test_a_drawing_that_fails_harms_nothing(tmp_path: Path) -> None:
+    desk = Gallery(tmp_path)
+    desk.tell(plate_news())
+    desk.pass_time()
+    desk.easel.finish(ValueError("no such colour"))
+    with capture_logs() as said:
+        desk.pass_time()
+    assert [(line["event"], line["plate"]) for line in said] == [("picture.failed", "P1")]
+    assert desk.publisher.idle
+    assert desk.plate()["state"] == "acquiring"
+
+
+# ---- the end, and two of them
+
+
+def test_at_the_end_the_plate_files_say_all_that_is_known(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    desk.tell(plate_news())
+    desk.publish(closed_well())
+    desk.end()
+    assert desk.plate()["wells"]["complete"] == 1
+    assert not (desk.results / ".hcs-daemon.pid").exists()
+    assert Desktop(tmp_path).restored.plates[0].wells[0].well == well_id()
+
+
+def test_a_second_publisher_is_refused_and_takes_nothing(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    with pytest.raises(ResultsHeldError, match="process"):
+        Desktop(tmp_path)
+    desk.publish(closed_well())
+    assert stems(desk) == ["B03"]
+    desk.end()
+
+
+def test_metrics_and_log_say_what_was_published(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    with capture_logs() as said:
+        desk.publish(closed_well())
+        desk.publish(closed_well("C01", sites=(), expected_sites=1, rejected=(1,)))
+    assert [(line["event"], line["well"], line["status"]) for line in said] == [
+        ("well.published", "B03", "complete"),
+        ("well.published", "C01", "rejected"),
+    ]
+    metrics = desk.metrics()
+    assert metrics['hcs_wells_total{status="complete"}'] == metrics['hcs_wells_total{status="rejected"}'] == 1
+    assert metrics["hcs_ledger_entries_total"] == 2
+    assert metrics["hcs_well_latency_seconds_count"] == 2
+
+
+@pytest.mark.parametrize("plate", ["../../../escape", "a/b", ".", "CON", "x" * 3000, "new\nline"])
+def test_a_hostile_plate_name_stays_inside_the_results_folder(plate: str, tmp_path: Path) -> None:
+    desk = Desktop(tmp_path, NOT_EXPLAINED)
+    closed = closed_well()
+    hostile = replace(closed.well.acquisition, plate=plate)
+    well = replace(closed.well, acquisition=hostile)
+    moved = replace(closed, well=well)
+    desk.tell(plate_news(acquisition=hostile), moved, *predictions_of(moved))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    (found,) = desk.results.rglob("B03.json")
+    assert json.loads(found.read_bytes())["plate"] == plate
+    assert [restored.acquisition for restored in desk.restart(tmp_path).restored.plates] == [hostile]
