@@ -1,9 +1,14 @@
 """What commands show a person: tables and a progress bar, by rich on a terminal, plain text elsewhere."""
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
+
+LAST_COLUMN = 30
+"""Characters that the last column's words need at least, to be wrapped and still be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,18 +25,24 @@ def say(text: str = "") -> None:
 
 
 def show_table(title: str, columns: Sequence[Column], rows: Sequence[Sequence[object]]) -> None:
-    """A table on standard output."""
+    """A table on standard output; on a narrow terminal plain too, where rich would cut columns to shreds."""
     cells = [[str(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
+    widths = _widths(columns, cells)
+    fits = sum(widths[:-1]) + 3 * len(widths) + LAST_COLUMN < shutil.get_terminal_size().columns
+    if sys.stdout.isatty() and fits:
         _show_rich(title, columns, cells)
     else:
         say(plain_table(title, columns, cells))
 
 
+def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(len(line[index]) for line in ([c.name for c in columns], *rows)) for index in range(len(columns))]
+
+
 def plain_table(title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
     """The title, and below it the columns, two spaces apart."""
     lines = [[column.name for column in columns], *rows]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    widths = _widths(columns, rows)
     padded = [
         "  ".join(
             cell.rjust(width) if column.right else cell.ljust(width)
@@ -50,7 +61,8 @@ def _show_rich(title: str, columns: Sequence[Column], rows: Sequence[Sequence[st
 
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for column in columns:
-        table.add_column(column.name, justify="right" if column.right else "left", overflow="fold")
+        side: Literal["left", "right"] = "right" if column.right else "left"
+        table.add_column(column.name, justify=side, no_wrap=column is not columns[-1], overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
     Console().print(table)
@@ -68,7 +80,12 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     console = Console(stderr=True)
     with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn(), console=console) as bar:
         task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+        def advance(done: int, total: int) -> None:
+            finishing = 0 < total == done
+            bar.update(task, completed=done, total=total, description="explaining, writing" if finishing else what)
+
+        yield advance
 
 
 def counted(number: int, thing: str) -> str:

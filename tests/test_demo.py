@@ -10,12 +10,22 @@ from typing import Any
 import pytest
 
 from hcs_daemon.config import load_settings
-from hcs_daemon.demo.findings import Outcome, Planted, doubts_of, read_outcome, striking_well, throughput, verdict_rows
+from hcs_daemon.demo.findings import (
+    Outcome,
+    Planted,
+    checks_in_words,
+    doubts_of,
+    read_outcome,
+    striking_well,
+    throughput,
+    verdict_rows,
+)
 from hcs_daemon.demo.story import (
     ADDED,
     MARK,
     SPOILS,
     choose_spoils,
+    imaged_wells,
     last_words,
     plane_name,
     prepare,
@@ -107,6 +117,13 @@ def test_five_treated_wells_lose_a_plane_each_in_another_way() -> None:
     assert {plan.role for plan in plans if plan.position.name in spoiled} == {Role.TREATMENT}
 
 
+def test_the_edge_of_a_large_plate_is_not_imaged() -> None:
+    assert len(imaged_wells(24)) == 24
+    inner = imaged_wells(96)
+    assert len(inner) == 60
+    assert (inner[0].name, inner[-1].name) == ("B02", "G11")
+
+
 def test_planes_are_named_as_the_instrument_names_them() -> None:
     (plan, *_) = plan_plate(96, 0, "DEMO")
     reading = Harmony().read_name("DEMO", PurePosixPath(plane_name(plan, 3)))
@@ -128,7 +145,7 @@ def result(label: str, largest: str = "Mito", probability: float = 0.9) -> dict[
     return {
         "status": "complete",
         "prediction": {"label": label, "probabilities": {label: probability}},
-        "explanation": {"sites": [{"channel_shapley": shares}]},
+        "explanation": {"sites": [{"channel_shapley": shares, "checks": {"passed": largest == "Mito"}}]},
         "inputs": [{}] * 5,
         "timing": {
             "first_plane_at": "2026-01-01T12:00:00Z",
@@ -182,6 +199,12 @@ def test_the_most_certain_right_verdict_is_looked_at_first() -> None:
     assert striking_well(planted(), OUTCOME) == "A02"
     wrong = replace(OUTCOME, wells={well: result("control") for well in WELLS})
     assert striking_well(planted(), wrong) == "A01"
+
+
+def test_explanations_that_failed_their_checks_are_not_hidden() -> None:
+    unexplained = replace(OUTCOME, wells=WELLS | {"A01": result("control") | {"explanation": None}})
+    assert checks_in_words(OUTCOME).startswith("5 wells; 3 explanations passed")
+    assert checks_in_words(unexplained).startswith("4 wells; 2 explanations passed")
 
 
 def test_speed_is_that_of_the_results_own_times() -> None:

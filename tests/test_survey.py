@@ -150,6 +150,15 @@ def test_channels_of_different_sizes_contradict_the_settings_and_not_themselves(
     assert reasons(looked_at(images, expect=expect))[name(channel=2)] == "wrong_shape"
 
 
+def test_two_pixel_types_in_one_channel_contradict_each_other(images: Path) -> None:
+    for site in range(1, 6):
+        (images / name(site=site)).write_bytes(picture(site))
+    (images / name(site=4)).write_bytes(eight_bit(picture(4)))
+    found = reasons(looked_at(images))
+    assert found.pop(name(site=4)) == "wrong_container"
+    assert set(found.values()) == {None}
+
+
 def test_a_tiff_of_another_name_is_examined_when_nothing_is_expected(tmp_path: Path, expect: Expect) -> None:
     (tmp_path / "scan_17.tif").write_bytes(picture())
     (found,) = looked_at(tmp_path)

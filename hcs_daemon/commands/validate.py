@@ -40,11 +40,10 @@ class ChannelTally:
         self.planes += 1
         self.ignored += file.ignored
         self.rejected += file.refusal is not None
-        if file.container is not None:
-            self.containers.add(file.container)
         measures = file.measures
-        if measures is None or file.refusal is not None:
+        if measures is None or file.container is None or file.refusal is not None:
             return
+        self.containers.add(file.container)
         self.bits[measures.observed_bits] += 1
         self.lowest = min(measures.minimum, measures.minimum if self.lowest is None else self.lowest)
         self.highest = max(measures.maximum, self.highest or 0)

@@ -65,11 +65,12 @@ def tell(planted: Planted, outcome: Outcome) -> None:
     numbers = ("wells", "right", *BANDS.values(), "planted channel first")
     columns = [Column("planted"), *(Column(name, right=True) for name in numbers)]
     show_table("Verdicts against what was planted, by effect strength", columns, verdict_rows(planted.plans, outcome))
-    say()
+    say(f"  (an effect below {CLASS_EFFECT:g} cannot be seen: there the control's verdict is the right one)\n")
     rows = [(line["path"].rpartition("/")[2], line["reason"], line["hint"]) for line in outcome.rejections]
     show_table("Rejected files", [Column("file"), Column("reason"), Column("what to do")], sorted(rows))
     say()
     say("\n".join(throughput(outcome)))
+    say(f"explained     {checks_in_words(outcome)}")
     say(f"ledger        {outcome.broken or 'intact: every result is as it was written'}")
 
 
@@ -129,12 +130,19 @@ def throughput(outcome: Outcome) -> list[str]:
     seconds = max((last - first).total_seconds(), 1e-9)
     planes = sum(len(result["inputs"]) for result in outcome.wells.values())
     latencies = sorted(timing["latency_s"] for timing in times)
-    speed = f"{planes / seconds:.1f} planes/s, {len(times) / seconds:.1f} wells/s while the instrument wrote"
+    speed = f"{planes / seconds:.1f} planes/s, {len(times) / seconds:.1f} wells/s, from the first plane to the last"
     latency = (
         f"latency       {median(latencies):.1f} s from a well's last plane to its result, in half of the wells;"
         f" {latencies[-1]:.1f} s at most"
     )
-    return [f"throughput    {speed}; each well explained and drawn", latency]
+    return [f"throughput    {speed} result; each well explained and drawn", latency]
+
+
+def checks_in_words(outcome: Outcome) -> str:
+    """How many wells are explained, and how many explanations hold."""
+    explanations = [result["explanation"] for result in outcome.wells.values() if result["explanation"]]
+    passed = sum(site["checks"]["passed"] for explanation in explanations for site in explanation["sites"])
+    return f"{counted(len(explanations), 'well')}; {passed} explanations passed their checks, the others say so"
 
 
 def striking_well(planted: Planted, outcome: Outcome) -> str:

@@ -22,6 +22,7 @@ from pathlib import Path
 from hcs_daemon.config import ENVIRONMENT_PREFIX
 from hcs_daemon.demo.findings import Outcome, Planted, doubts_of, read_outcome, striking_well, tell
 from hcs_daemon.errors import FolderError, HcsError, SettingsError
+from hcs_daemon.plate import PLATE_SHAPES, WellPosition, plate_wells
 from hcs_daemon.simulate.compounds import CHANNELS
 from hcs_daemon.simulate.instrument import SimulatedPlate, simulate_plate
 from hcs_daemon.simulate.layout import Role, WellPlan
@@ -35,8 +36,8 @@ from hcs_daemon.vocabulary import Reason
 WELLS = 96
 SIZE_PX = 270
 SEED = 2026
-SPEED = 4.0
-PATIENCE_S = 150.0
+SPEED = 1.5
+PATIENCE_S = 300.0
 """Seconds that the daemon has, after the instrument wrote its last file."""
 LOOK_S = 0.25
 MARK = ".made-by-hcs-daemon-demo"
@@ -96,8 +97,9 @@ def run_demo(directory: Path, *, sleep: Sleep, wells: int = WELLS, speed: float 
     """
     began = time.monotonic()
     stage = prepare(directory)
-    say(f"1  a plate of {wells} wells with planted effects is simulated in {stage.recorded}")
-    plate = record(stage, wells, sleep)
+    imaged = imaged_wells(wells)
+    say(f"1  {len(imaged)} wells of a {wells}-well plate are simulated with planted effects in {stage.recorded}")
+    plate = record(stage, wells, imaged, sleep)
     spoils = choose_spoils(plate.plans)
     say(f"2  the daemon starts, watching {stage.incoming}")
     port = _free_port()
@@ -107,7 +109,7 @@ def run_demo(directory: Path, *, sleep: Sleep, wells: int = WELLS, speed: float 
             f"3  the instrument writes {counted(plate.planes + len(ADDED), 'plane')},"
             f" {len(SPOILS)} spoiled on the way and {len(ADDED)} too many"
         )
-        replay(plate.folder, stage.incoming, sleep=sleep, speed=speed, seed=SEED, alter=_spoiler(spoils))
+        replay(plate.folder, stage.incoming, sleep=sleep, speed=speed, alter=_spoiler(spoils))
         _wait_for_results(stage, port, plate, daemon, sleep)
         say("4  the plate is finished; the daemon is stopped")
         stopped = _stop(daemon)
@@ -162,9 +164,20 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def record(stage: Stage, wells: int, sleep: Sleep) -> SimulatedPlate:
+def imaged_wells(wells: int) -> list[WellPosition]:
+    """The wells of a plate that are imaged: on larger ones not those at its edge, which dry out first."""
+    rows, columns = PLATE_SHAPES[wells]
+    rim = 1 if wells >= 96 else 0
+    return [
+        position
+        for position in plate_wells(wells)
+        if rim < position.row <= rows - rim and rim < position.column <= columns - rim
+    ]
+
+
+def record(stage: Stage, wells: int, imaged: Sequence[WellPosition], sleep: Sleep) -> SimulatedPlate:
     """Simulate the plate, and add the files too many."""
-    with workers(wells) as executor:
+    with workers(len(imaged)) as executor:
         plate = simulate_plate(
             stage.recorded,
             sleep=sleep,
@@ -172,6 +185,7 @@ def record(stage: Stage, wells: int, sleep: Sleep) -> SimulatedPlate:
             wells=wells,
             size_px=SIZE_PX,
             seed=SEED,
+            positions=imaged,
             layout=stage.folder / "layout.csv",
             truth=stage.folder / "truth.csv",
             executor=executor,

@@ -2,7 +2,8 @@
 
 With settings every file is judged as the daemon would. Without, nothing is expected: names are read as Harmony's, a
 TIFF file of another name is still examined, and only what contradicts itself is refused: a depth that the pixels belie,
-a blank plane, the same plane twice, two sizes in one channel of a plate.
+a blank plane, the same plane twice, two sizes or two pixel
+types in one channel of a plate.
 """
 
 from collections import Counter, deque
@@ -27,7 +28,8 @@ READ_AHEAD = 8
 """Files that are read before their turn: so many planes may be in memory, whatever the folder holds."""
 _TIFF_SUFFIXES = {".tif", ".tiff"}
 
-Shape = tuple[int, int]
+_Form = tuple[tuple[int, int], str]
+"""(height, width) and pixel type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class SurveyedFile:
     address: PlaneAddress | None = None
     channel: str | None = None
     container: str | None = None
-    shape: Shape | None = None
+    shape: tuple[int, int] | None = None
     measures: PlaneMeasures | None = None
     sha256: str | None = None
     ignored: bool = False
@@ -87,8 +89,8 @@ def survey(
     seen: set[Path] = set()
     named = chain.from_iterable(_named(path, instrument, expect, seen) for path in paths)
     opened = _opened(named, Expected() if expect is None else Expected.of(expect), readers)
-    # nothing expected: channels may differ in size by right, and only the planes of one must agree
-    return _one_shape(_no_twins(opened), by_channel=expect is None)
+    # nothing expected: channels may differ in size and type by right, and only the planes of one must agree
+    return _one_form(_no_twins(opened), by_channel=expect is None)
 
 
 # ---- by their names
@@ -210,12 +212,12 @@ def _no_twins(files: Iterable[SurveyedFile]) -> Iterator[SurveyedFile]:
         yield file if twin == file.path else replace(file, refusal=refusals.duplicate(twin.as_posix()))
 
 
-def _one_shape(files: Iterable[SurveyedFile], *, by_channel: bool) -> Iterator[SurveyedFile]:
-    """Refuse planes of another size than their plate's, which is settled by vote, as the daemon does it.
+def _one_form(files: Iterable[SurveyedFile], *, by_channel: bool) -> Iterator[SurveyedFile]:
+    """Refuse planes of another size or type than their plate's, which is settled by vote, as the daemon does it.
 
-    by_channel: each channel of a plate has a size of its own.
+    by_channel: each channel of a plate has a size and a type of its own.
     """
-    settled: dict[object, Shape] = {}
+    settled: dict[object, _Form] = {}
     waiting: dict[object, list[SurveyedFile]] = {}
     for file in files:
         if file.address is None or file.shape is None or file.refusal is not None:
@@ -226,20 +228,25 @@ def _one_shape(files: Iterable[SurveyedFile], *, by_channel: bool) -> Iterator[S
             yield _fit(file, settled[group])
             continue
         waiting.setdefault(group, []).append(file)
-        shape, votes = _vote(waiting[group])
+        form, votes = _vote(waiting[group])
         if votes >= VOTES_FOR_A_SHAPE:
-            settled[group] = shape
-            yield from (_fit(held, shape) for held in waiting.pop(group))
+            settled[group] = form
+            yield from (_fit(held, form) for held in waiting.pop(group))
     for group_files in waiting.values():
-        shape, _ = _vote(group_files)
-        yield from (_fit(held, shape) for held in group_files)
+        form, _ = _vote(group_files)
+        yield from (_fit(held, form) for held in group_files)
 
 
-def _vote(files: Iterable[SurveyedFile]) -> tuple[Shape, int]:
-    return Counter(file.shape for file in files if file.shape is not None).most_common(1)[0]
+def _vote(files: Iterable[SurveyedFile]) -> tuple[_Form, int]:
+    forms = Counter((file.shape, file.container) for file in files if file.shape and file.container)
+    return forms.most_common(1)[0]
 
 
-def _fit(file: SurveyedFile, shape: Shape) -> SurveyedFile:
-    if file.shape is None or file.shape == shape:
+def _fit(file: SurveyedFile, form: _Form) -> SurveyedFile:
+    shape, container = form
+    if file.shape is not None and file.shape != shape:
+        return replace(file, refusal=refusals.wrong_shape(file.shape, shape))
+    if file.container == container:
         return file
-    return replace(file, refusal=refusals.wrong_shape(file.shape, shape))
+    detail = f"pixels are {file.container}, those of the channel's other planes {container}"
+    return replace(file, refusal=Refusal(Reason.WRONG_CONTAINER, detail, "export all planes of a channel alike"))
