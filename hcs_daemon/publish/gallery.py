@@ -158,12 +158,11 @@ class Gallery:
         return self._studio.idle and not (self._plates_due or self._plates_under_way)
 
     def step(self, desks: Mapping[AcquisitionId, Desk], now_s: float) -> list[SiteWanted]:
-        """Start drawings and put away those that are done; the sites that are wanted once more."""
-        wanted = self._studio.step(now_s)
-        self._start_plates()
+        """Put away the drawings that are done and start others; the sites that are wanted once more."""
         self._file_wells(desks)
         self._file_plates()
-        return wanted
+        self._start_plates()
+        return self._studio.step(now_s)
 
     def wait(self) -> None:
         """Wait until what is being drawn is drawn. Only for the end of the program."""
