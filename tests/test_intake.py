@@ -1079,13 +1079,14 @@ def test_in_a_complete_folder_an_index_that_is_read_last_is_waited_for(tmp_path:
     readers = HeldExecutor()
     watched = Watched(tmp_path, overrides=LEARNED, finite=True, readers=readers)
     watched.well("A01")
-    watched.write("Index.xml", index_xml({"A01": 2}).encode())
+    watched.well("A02")
+    watched.write("Index.xml", index_xml({"A01": 2, "A02": 1}).encode())
     watched.intake.report(scan_once(watched.root), watched.clock.now)
     watched.work()
     while len(readers):
         readers.work(-1)
         watched.work()
-    assert watched.revisions["A01"] == 1
+    assert watched.revisions == {"A01": 1, "A02": 1}
     assert watched.closed["A01"].missing == (2,)
 
 
@@ -1449,6 +1450,19 @@ def test_what_was_learned_of_sites_is_known_at_the_next_start(tmp_path: Path) ->
     second.well("A02", sites=2)
     second.run(10)
     assert second.status("A02") is WellStatus.COMPLETE
+
+
+def test_an_index_that_grew_while_nothing_ran_revises_a_complete_well(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, overrides=BY_INDEX)
+    watched.write("Index.xml", index_xml({"A01": 1, "A02": 1}).encode())
+    watched.well("A01")
+    watched.well("A02")
+    watched.run(20)
+    watched.write("Index.xml", index_xml({"A01": 2, "A02": 1}).encode())
+    second = Watched(tmp_path, overrides=BY_INDEX, restored=watched.left_behind(), clock=watched.clock)
+    second.run(950)
+    assert set(second.closed) == {"A01"}
+    assert second.closed["A01"].missing == (2,)
 
 
 def test_wells_of_an_earlier_run_count_when_a_plate_is_finished(tmp_path: Path) -> None:

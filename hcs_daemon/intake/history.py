@@ -88,7 +88,6 @@ class History:
         for well in restored.wells:
             book = restore_well(plate, well)
             book.touched_s = book.last_plane_s = now
-            book.sent_decided = well.status is not WellStatus.PARTIAL
             if well.status is WellStatus.COMPLETE:
                 plate.learned_sites = max(plate.learned_sites, len(well.predicted))
             else:
