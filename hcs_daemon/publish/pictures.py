@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from hcs_daemon.publish.lettering import font, line_height, width
 from hcs_daemon.publish.page import Bar, Block, Image, Item, Rect, Words
-from hcs_daemon.publish.palette import INK, PAPER, RULE, TAG, Colour, channel_colours
+from hcs_daemon.publish.palette import INK, PAPER, TAG, Colour, channel_colours
 from hcs_daemon.publish.panels import AttributionPanels, SitePanels
 from hcs_daemon.publish.studio import WellPicture
 from hcs_daemon.publish.well_page import (
@@ -143,7 +143,7 @@ class _Painter:
         inset = max(3, rect.height // 5)
         left, right = sorted((bar.zero, bar.end))
         self._pen.rectangle((left, rect.y + inset, right, rect.bottom - 1 - inset), bar.colour)
-        self._pen.line((bar.zero, rect.y, bar.zero, rect.bottom - 1), RULE if bar.zero == bar.end else INK)
+        self._pen.line((bar.zero, rect.y, bar.zero, rect.bottom - 1), INK)
         if bar.whisker is not None:
             middle = rect.y + rect.height // 2
             self._pen.line((bar.whisker[0], middle, bar.whisker[1], middle), INK, 2)

@@ -35,6 +35,7 @@ from hcs_daemon.publish.palette import (
     PAPER,
     TAG,
     WARNING,
+    Colour,
     channel_colours,
 )
 from hcs_daemon.publish.schemas import SiteExplanationEntry
@@ -60,7 +61,7 @@ SMOOTHING_SHARE = 0.01
 """The same as a share of the field's longest side, where the pixel size is not known."""
 ROUND = (1, 2, 5)
 MOST_LINES = 16
-"""Of warnings, and of rejections, where the pictures leave no more room beside them."""
+"""Of warnings, and as many of rejections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +87,13 @@ def lay_out(picture: WellPicture) -> Page:
     _head(head, picture)
     head.gap(18)
     body = _Body.without_pixels(picture, head.y) if picture.panels is None else _Body.with_pixels(picture, head.y)
-    remarks = Column(MARGIN, body.left_bottom + 22, body.left_room)
-    _remarks(remarks, picture, body.bottom - remarks.y)
-    foot = Column(MARGIN, max(remarks.y, body.bottom) + 22, room)
+    remarks, bottom = _remarks(picture, body)
+    foot = Column(MARGIN, bottom + 22, room)
     foot.paragraph("provenance", well_words.provenance(picture.result), SMALL, colour=FAINT)
     return Page(
         PAGE_WIDTH,
         foot.y + MARGIN - 16,
-        (*head.items, *body.items, *remarks.items, *foot.items),
+        (*head.items, *body.items, *remarks, *foot.items),
         composite_channels(picture),
         is_outlined(picture),
         page_scale(picture),
@@ -162,7 +162,7 @@ def _head(head: Column, picture: WellPicture) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Body:
-    """The pictures. left_bottom: where the two left columns end; left_room: how wide they are. bottom: of the rest."""
+    """The pictures. left_bottom: where the columns left of the channels end; left_room: how wide they are together."""
 
     items: tuple[Item, ...]
     left_bottom: int
@@ -176,10 +176,13 @@ class _Body:
         middle = Column(main.x + main.room + GUTTER, y, MIDDLE_PX)
         _reference(middle, picture)
         _shares(middle, picture)
-        grid = Column(PAGE_WIDTH - MARGIN - GRID_PX, y, GRID_PX)
+        left = MAIN_PX + GUTTER + MIDDLE_PX if middle.items else MAIN_PX  # without middle, channels take its room
+        x = MARGIN + left + GUTTER
+        grid = Column(x, y, PAGE_WIDTH - MARGIN - x)
         _grid(grid, picture)
-        left = MAIN_PX + GUTTER + MIDDLE_PX
-        return cls((*main.items, *middle.items, *grid.items), max(main.y, middle.y), left, grid.y)
+        left_bottom = max(main.y, middle.y)
+        items = (*main.items, *middle.items, *grid.items)
+        return cls(items, left_bottom, left, max(left_bottom, grid.y))
 
     @classmethod
     def without_pixels(cls, picture: WellPicture, y: int) -> "_Body":
@@ -264,7 +267,8 @@ def _reference(column: Column, picture: WellPicture) -> None:
 def _grid(column: Column, picture: WellPicture) -> None:
     """Every channel alone in grey, with its name, its colour and its raw range."""
     channels = picture.result.channels
-    across = 2 if len(channels) <= FEW_CHANNELS else 3
+    few = len(channels) <= FEW_CHANNELS
+    across = (2 if few else 3) if column.room <= GRID_PX else (3 if few else 4)
     side = (column.room - (across - 1) * CELL_GAP) // across
     top = column.y
     for index, (channel, (colour, _)) in enumerate(zip(channels, channel_colours(channels), strict=True)):
@@ -433,23 +437,38 @@ class _Axis:
 # ---- warnings and rejections
 
 
-def _remarks(column: Column, picture: WellPicture, room_px: int) -> None:
-    """Incomplete sites, rejections, warnings. room_px: what the pictures beside leave anyway."""
-    sections = [
+_Section = tuple[str, Sequence[str], Colour]
+
+
+def _remarks(picture: WellPicture, body: _Body) -> tuple[list[Item], int]:
+    """Incomplete sites, rejections, warnings, and where the page's body ends.
+
+    They stand left of the channels where there is room for them, else below everything, side by side.
+    """
+    sections: list[_Section] = [
         (heading, lines, colour)
         for heading, lines, colour in (
             ("Incomplete sites", well_words.arrivals(picture.result), INK),
-            ("Rejected files", list(picture.rejections), BAD),
+            ("Rejected files", picture.rejections, BAD),
             ("Warnings", well_words.warnings(picture), WARNING),
         )
         if lines
     ]
-    if not sections:
-        return
-    lines_free = max(0, room_px) // line_height(SMALL) // len(sections) - 3
-    for index, (heading, paragraphs, colour) in enumerate(sections):
-        if index:
-            column.gap(10)
-        column.say(heading, [f"{heading} ({len(paragraphs)})"], HEADING, bold=True)
-        lines = wrap_all(paragraphs, column.room, SMALL, most_lines=max(MOST_LINES, lines_free))
-        column.say(f"{heading} lines", lines, SMALL, colour=colour)
+    beside = Column(MARGIN, body.left_bottom + 22, body.left_room)
+    for section in sections:
+        _section(beside, section)
+        beside.gap(10)
+    if not sections or beside.y - 10 <= body.bottom:
+        return beside.items, body.bottom
+    room = (PAGE_WIDTH - 2 * MARGIN - GUTTER * (len(sections) - 1)) // len(sections)
+    below = [Column(MARGIN + place * (room + GUTTER), body.bottom + 22, room) for place in range(len(sections))]
+    for column, section in zip(below, sections, strict=True):
+        _section(column, section)
+    return [item for column in below for item in column.items], max(column.y for column in below)
+
+
+def _section(column: Column, section: _Section) -> None:
+    heading, paragraphs, colour = section
+    column.say(heading, [f"{heading} ({len(paragraphs)})"], HEADING, bold=True)
+    lines = wrap_all(paragraphs, column.room, SMALL, most_lines=MOST_LINES)
+    column.say(f"{heading} lines", lines, SMALL, colour=colour)
