@@ -133,6 +133,14 @@ def test_a_file_below_two_of_the_paths_is_looked_at_once(images: Path) -> None:
     assert len(looked_at(images, images.parent, images / name())) == 1
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_links_that_lead_nowhere_or_in_a_circle_are_refused(images: Path) -> None:
+    (images / name(1)).symlink_to(images / "nothing")
+    (images / name(2)).symlink_to(images / name(2))
+    (images.parent / "circle").symlink_to(images.parent, target_is_directory=True)
+    assert reasons(looked_at(images.parent)) == {name(1): "not_an_image", name(2): "unreadable"}
+
+
 def test_one_plane_of_another_size_is_refused_even_when_it_is_the_first(images: Path) -> None:
     for site in range(1, 6):
         (images / name(site=site)).write_bytes(picture(site))
@@ -226,7 +234,7 @@ def test_names_are_read_by_the_settings_pattern(tmp_path: Path, expect: Expect) 
 
 def test_a_path_that_is_not_there_is_said_before_anything_is_read(images: Path) -> None:
     (images / name()).write_bytes(picture())
-    with pytest.raises(FolderError, match="is not there"):
+    with pytest.raises(FolderError, match="cannot be looked at"):
         looked_at(images, images / "nothing.tiff")
 
 

@@ -11,9 +11,9 @@ from hcs_daemon.terminal import counted, say
 def verify_folder(results: Path) -> int:
     """0 intact, 1 not. Raises FolderError where there is no ledger to verify."""
     hint = "name the results folder, the one that holds ledger.jsonl"
-    if not results.is_dir():
-        raise FolderError(f"{results} is not a folder", hint)
     try:
+        if not results.is_dir():
+            raise FolderError(f"{results} is not a folder", hint)
         report = verify_ledger(results)
     except OSError as error:
         raise FolderError(f"{error.filename or results} cannot be read: {error.strerror}", hint) from error

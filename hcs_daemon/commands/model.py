@@ -6,7 +6,6 @@ from hcs_daemon.device.manifest import CARD_NAME, WEIGHTS_NAME, Manifest, packag
 from hcs_daemon.errors import PackageError
 from hcs_daemon.terminal import say
 
-
 _BELOW = "\n" + " " * 13
 
 

@@ -6,6 +6,7 @@ a blank plane, the same plane twice, two sizes or two pixel
 types in one channel of a plate.
 """
 
+import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
@@ -84,9 +85,11 @@ def survey(
     few files ahead. Known non-data gives nothing. Raises FolderError for a path that is not there or cannot be listed.
     """
     for path in paths:
-        if not path.exists():
-            raise FolderError(f"{path} is not there", "name files or folders that are")
-    seen: set[Path] = set()
+        try:
+            path.stat()
+        except OSError as error:
+            raise FolderError(f"{path} cannot be looked at: {error.strerror}", "name files or folders") from error
+    seen: set[str] = set()
     named = chain.from_iterable(_named(path, instrument, expect, seen) for path in paths)
     opened = _opened(named, Expected() if expect is None else Expected.of(expect), readers)
     # nothing expected: channels may differ in size and type by right, and only the planes of one must agree
@@ -105,13 +108,13 @@ class _ToOpen:
 
 
 def _named(
-    path: Path, instrument: Instrument, expect: Expect | None, seen: set[Path]
+    path: Path, instrument: Instrument, expect: Expect | None, seen: set[str]
 ) -> Iterator[SurveyedFile | _ToOpen]:
     asked_for = not path.is_dir()
     root = path.parent if asked_for else path
     unlistable: list[SurveyedFile] = []
     for sighting in [look(path)] if asked_for else _listing(path, unlistable):
-        real = sighting.path.resolve()
+        real = os.path.realpath(sighting.path)
         if real in seen:
             continue  # below two of the paths, or linked to
         seen.add(real)
