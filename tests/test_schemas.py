@@ -1,6 +1,7 @@
 """The JSON Schemas in docs/schemas are those of the code, and every file that is written keeps to them."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,15 @@ def test_every_file_that_is_written_keeps_to_its_schema(tmp_path: Path) -> None:
             check("rejection", line)
     for line in desk.ledger():
         check("ledger", line)
+
+
+@pytest.mark.parametrize("stem", SCHEMAS)
+def test_the_manual_names_every_field(stem: str) -> None:
+    words = set(re.findall(r"\w+", (ROOT / "docs" / "results.md").read_text(encoding="utf-8")))
+    found = schema(stem)
+    fields = {name for model in (found, *found.get("$defs", {}).values()) for name in model.get("properties", {})}
+    assert len(fields) > 5
+    assert fields <= words | {"schema"}
 
 
 def test_what_the_schema_does_not_know_is_refused(tmp_path: Path) -> None:
