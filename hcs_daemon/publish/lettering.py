@@ -13,12 +13,17 @@ _NARROWEST_SHARE = 0.2
 """No letter of the font that takes room is narrower than this share of its size."""
 
 
-@lru_cache(maxsize=32)
-def font(size_px: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+@lru_cache(maxsize=2)
+def font_path(*, bold: bool = False) -> Path:
     """DejaVu Sans, which comes with matplotlib: no machine is assumed to have fonts of its own."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    path = Path(mpl.get_data_path()) / "fonts" / "ttf" / name
-    return ImageFont.truetype(str(path), size_px, layout_engine=ImageFont.Layout.BASIC)
+    return Path(mpl.get_data_path()) / "fonts" / "ttf" / name
+
+
+@lru_cache(maxsize=32)
+def font(size_px: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """The letters of one size."""
+    return ImageFont.truetype(str(font_path(bold=bold)), size_px, layout_engine=ImageFont.Layout.BASIC)
 
 
 def line_height(size_px: int) -> int:
