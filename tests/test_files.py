@@ -1,6 +1,8 @@
 """A file is written whole or not at all; a line is appended whole or not at all; what failed once is not trusted."""
 
+import errno
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -127,3 +129,26 @@ def test_a_file_is_cut_to_a_size(tmp_path: Path) -> None:
     path.write_bytes(b"one\ntor")
     cut_file(path, 4)
     assert path.read_bytes() == b"one\n"
+
+
+@pytest.mark.parametrize(("number", "written"), [(errno.EINVAL, True), (errno.EIO, False)])
+def test_a_share_that_cannot_sync_a_folder_is_used_and_a_disk_that_fails_to_is_not(
+    number: int,
+    written: bool,  # noqa: FBT001 (a table)
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if written or os.name == "nt":
+        write_atomic(tmp_path / "B03.json", b"data")
+    else:
+        with pytest.raises(OSError, match=os.strerror(number)):
+            write_atomic(tmp_path / "B03.json", b"data")
+    assert [found.name for found in tmp_path.iterdir()] == ["B03.json"]

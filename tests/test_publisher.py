@@ -1,7 +1,11 @@
 """Everything that is known of a well becomes one file, once, and stays."""
 
+import errno
 import json
 import math
+import os
+import stat
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -331,6 +335,130 @@ def test_a_plate_that_cannot_be_read_now_is_waited_for_and_said_once(tmp_path: P
     desk.pass_time(1)
     assert desk.publisher.blocked is None
     assert len(lines(desk.folder / "rejected.jsonl")) == 1
+
+
+class Killed(BaseException):
+    """What kills a process runs no handler of ours."""
+
+
+class Kernel:
+    """The system's fsync and rename, of which one call goes wrong.
+
+    error: raised there, once; None: none is. before: whether what was asked for is not done then. calls: how many.
+    retried: whether a file whose fsync failed was synced again.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, wrong: int, error: BaseException, before: bool) -> None:
+        self._wrong, self._error, self._before = wrong, error, before
+        self._failed: set[tuple[int, int]] = set()
+        self._kept_open: list[int] = []
+        self.calls = 0
+        self.retried = False
+        sync, replace_ = os.fsync, os.replace
+        monkeypatch.setattr(os, "fsync", lambda descriptor: self._call(lambda: sync(descriptor), descriptor))
+        monkeypatch.setattr(os, "replace", lambda source, target: self._call(lambda: replace_(source, target)))
+
+    def _call(self, do: Callable[[], None], descriptor: int | None = None) -> None:
+        self.calls += 1
+        if descriptor is not None:
+            found = os.fstat(descriptor)
+            is_file = stat.S_ISREG(found.st_mode)
+            self.retried |= (found.st_dev, found.st_ino) in self._failed
+            if self.calls == self._wrong and is_file:
+                self._failed.add((found.st_dev, found.st_ino))
+                self._kept_open.append(os.dup(descriptor))  # so that its number is not given to another file
+        if self.calls == self._wrong and self._before:
+            raise self._error
+        do()
+        if self.calls == self._wrong:
+            raise self._error
+
+    def close(self) -> None:
+        for descriptor in self._kept_open:
+            os.close(descriptor)
+
+
+GROWN = closed_well("B03", sites=(1, 2))
+
+
+def tell_all(desk: Desktop) -> None:
+    """A plate from its opening to its end, B03 twice."""
+    desk.tell(plate_news(), rejection())
+    desk.publish(closed_well("B03", sites=(1,), expected_sites=2, missing=(2,), pending=True))
+    desk.publish(closed_well("C01"))
+    tell_the_rest(desk)
+
+
+def tell_the_rest(desk: Desktop) -> None:
+    """What intake says at the end, and after a restart again: only what is so now."""
+    desk.tell(plate_news(), rejection())
+    desk.publish(GROWN)
+    desk.publish(closed_well("C01"))
+    desk.tell(FINISHED)
+    for _ in range(5):
+        desk.pass_time(2)
+    desk.end()
+
+
+def check_all_is_told(desk: Desktop) -> None:
+    """Every well once, as it is now; nothing half, nothing twice, nothing unlisted."""
+    assert [entry["sha256"] for entry in desk.result("B03")["inputs"]] == [
+        use.plane.source.sha256 for use in GROWN.inputs
+    ]
+    assert (desk.result("B03")["status"], desk.result("C01")["status"]) == ("complete", "complete")
+    assert desk.result("C01")["revision"] == 1
+    assert len(lines(desk.folder / "rejected.jsonl")) == 1
+    assert (desk.plate()["state"], desk.plate()["wells"]["complete"]) == ("finished", 2)
+    assert pq.read_table(desk.folder / "sites.parquet").num_rows == 3
+    assert verify_ledger(desk.results).broken is None
+    listed = [(line["path"], line["revision"]) for line in desk.ledger()]
+    assert len(listed) == len(set(listed))
+    assert not list(desk.results.rglob("*.tmp"))
+    assert not list(desk.results.rglob("*damaged*"))
+
+
+def untroubled(folder: Path) -> int:
+    """How many calls it takes when all goes well."""
+    with pytest.MonkeyPatch.context() as patch:
+        kernel = Kernel(patch, wrong=0, error=Killed(), before=True)
+        desk = Desktop(folder, NOT_EXPLAINED)
+        tell_all(desk)
+    check_all_is_told(desk)
+    return kernel.calls
+
+
+def test_killed_at_any_fsync_or_rename_the_next_start_does_the_rest(tmp_path: Path) -> None:
+    calls = untroubled(tmp_path)
+    assert calls > 30
+    for wrong in range(1, calls + 1):
+        folder = tmp_path / str(wrong)
+        with pytest.MonkeyPatch.context() as patch:
+            Kernel(patch, wrong=wrong, error=Killed(), before=True)
+            desk = Desktop(folder, NOT_EXPLAINED)
+            with pytest.raises(Killed):
+                tell_all(desk)
+        again = desk.restart(folder, NOT_EXPLAINED)
+        tell_the_rest(again)
+        check_all_is_told(again)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_after_any_fsync_or_rename_that_failed_it_goes_on_and_never_syncs_the_same_file_again(
+    before: bool,  # noqa: FBT001 (a table)
+    tmp_path: Path,
+) -> None:
+    calls = untroubled(tmp_path)
+    for wrong in range(1, calls + 1):
+        with pytest.MonkeyPatch.context() as patch:
+            kernel = Kernel(patch, wrong=wrong, error=OSError(errno.EIO, os.strerror(errno.EIO)), before=before)
+            desk = Desktop(tmp_path / str(wrong), NOT_EXPLAINED)
+            desk.tell(plate_news(), rejection())
+            desk.publish(closed_well("B03", sites=(1,), expected_sites=2, missing=(2,), pending=True))
+            desk.pass_time(2)
+            tell_the_rest(desk)
+        kernel.close()
+        check_all_is_told(desk)
+        assert not kernel.retried
 
 
 # ---- rejections

@@ -74,11 +74,11 @@ class LineFile:
                 raise
             try:
                 os.fsync(file.fileno())
+                if not before:
+                    _sync_folder(self._path.parent)
             except OSError:
                 self._sound_bytes = before
                 raise
-        if not before:
-            _sync_folder(self._path.parent)
 
     def _take_back(self, file: io.FileIO, before: int) -> None:
         try:
@@ -117,11 +117,17 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename last. Windows cannot open a folder, and needs no such call."""
+    """Make a rename last. Windows cannot open a folder, some network shares cannot sync one: they need no such call."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SUCH_CALL:
+            raise
     finally:
         os.close(descriptor)
+
+
+_NO_SUCH_CALL = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS}
