@@ -1,0 +1,159 @@
+"""A plate's picture: the true shape, verdicts by colour, and marks for what is not there."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from hcs_daemon.plate import PLATE_SHAPES, WellPosition, plate_wells
+from hcs_daemon.publish.palette import BAD, CONTROL_GREY, DEMONSTRATION, Colour
+from hcs_daemon.publish.plate_picture import (
+    LABEL_PX,
+    MARGIN,
+    VERDICT_PX,
+    class_colours,
+    control_class,
+    draw_plate,
+    latest,
+    plate_shape,
+)
+from hcs_daemon.publish.schemas import WellResult
+from hcs_daemon.vocabulary import WellStatus
+from pictured import decoded, explanation, model, plate_file, verdict, well_result
+
+CONTROL = verdict("control", 0.95, hit=False)
+
+
+def plate_of(wells: int, **changed: Any) -> list[WellResult]:
+    """A plate of control wells."""
+    base = well_result(prediction=CONTROL, **changed)
+    return [base.model_copy(update={"well": position.name}) for position in plate_wells(wells)]
+
+
+def with_well(results: list[WellResult], name: str, **changed: Any) -> list[WellResult]:
+    return [found.model_copy(update=changed) if found.well == name else found for found in results]
+
+
+def pixels_of(results: list[WellResult], **changed: Any) -> NDArray[np.uint8]:
+    return decoded(draw_plate(plate_file(**changed), results))
+
+
+def patches(pixels: NDArray[np.uint8], colour: Colour) -> list[tuple[int, int, int]]:
+    """(area, row, column) of every connected patch of a colour, the largest first; row, column: of its centre."""
+    found, count = ndimage.label((pixels == colour).all(axis=2))
+    return sorted(
+        (
+            (int((found == number).sum()), *(round(place) for place in ndimage.center_of_mass(found == number)))
+            for number in range(1, count + 1)
+        ),
+        reverse=True,
+    )
+
+
+# ---- what is shown
+
+
+@pytest.mark.parametrize("wells", PLATE_SHAPES)
+def test_the_shape_is_the_smallest_that_holds_the_wells(wells: int) -> None:
+    assert plate_shape(plate_wells(wells)) == PLATE_SHAPES[wells]
+    assert plate_shape([plate_wells(wells)[-1]]) == PLATE_SHAPES[wells]
+
+
+def test_one_well_beyond_a_plate_makes_it_the_next_larger() -> None:
+    assert plate_shape([WellPosition(1, 1), WellPosition(9, 1)]) == PLATE_SHAPES[384]
+    assert plate_shape([WellPosition(32, 48)]) == (32, 48)
+
+
+def test_a_well_is_shown_at_its_latest_time_point() -> None:
+    results = [well_result(well=name, time=time) for name, time in (("A02", 3), ("A02", 1), ("A01", 2), ("A02", 2))]
+    assert [(found.well, found.time) for found in latest(results).values()] == [("A01", 2), ("A02", 3)]
+
+
+def test_a_hit_names_the_control_that_it_is_explained_against() -> None:
+    assert control_class(plate_file(), [well_result(explanation=explanation())]) == "control"
+
+
+def test_what_is_as_probable_as_a_hit_and_none_is_the_control() -> None:
+    assert control_class(plate_file(), [well_result(prediction=verdict("dmso", 0.9, hit=False))]) == "dmso"
+    assert control_class(plate_file(), [well_result(prediction=verdict("dmso", 0.8, hit=False))]) is None
+    assert control_class(plate_file(settings={}), [well_result(prediction=verdict("dmso", 1.0, hit=False))]) is None
+
+
+def test_twenty_classes_have_twenty_colours() -> None:
+    names = ["control", *(f"class {number}" for number in range(19))]
+    colours = class_colours(names, "control")
+    assert colours["control"] == CONTROL_GREY
+    assert len(set(colours.values())) == 20
+
+
+# ---- by its pixels
+
+
+@pytest.mark.parametrize("name", ["A01", "B03", "H12"])
+def test_a_well_stands_where_it_is_on_the_plate(name: str) -> None:
+    results = with_well(plate_of(96), name, prediction=verdict())
+    position = WellPosition.parse(name)
+    colour = class_colours(["mito_fragmented"], None)["mito_fragmented"]
+    _, row, column = patches(pixels_of(results), colour)[0]
+    cell = (VERDICT_PX - LABEL_PX) / 12
+    assert column == pytest.approx(MARGIN + LABEL_PX + (position.column - 0.5) * cell, abs=2)
+    first = patches(pixels_of(with_well(plate_of(96), "A01", prediction=verdict())), colour)[0][1]
+    assert row - first == pytest.approx((position.row - 1) * cell, abs=2)
+
+
+def test_every_control_well_is_grey() -> None:
+    assert len([area for area, *_ in patches(pixels_of(plate_of(24)), CONTROL_GREY) if area > 5000]) == 24
+
+
+def test_partial_rejected_and_missing_wells_look_different() -> None:
+    whole = plate_of(24)
+    partial = with_well(whole, "B03", status=WellStatus.PARTIAL)
+    rejected = with_well(whole, "B03", status=WellStatus.REJECTED, prediction=None)
+    missing = [found for found in whole if found.well != "B03"]
+    pictures = [pixels_of(found)[:780, :980] for found in (whole, partial, rejected, missing)]
+    areas = [len([area for area, *_ in patches(found, CONTROL_GREY) if area > 15000]) for found in pictures]
+    assert areas == [24, 23, 23, 23]  # a stroke parts the partial well in two
+    reds = [int((found[:, MARGIN + LABEL_PX :] == BAD).all(axis=2).sum()) for found in pictures]
+    assert reds[2] > reds[0] + 100
+    assert reds[1] == reds[3] == reds[0]
+    assert len({found.tobytes() for found in pictures}) == 4
+
+
+def test_a_demonstration_is_banded() -> None:
+    assert patches(pixels_of(plate_of(6), model=model(demonstration=True)), DEMONSTRATION)[0][0] > 20000
+    assert patches(pixels_of(plate_of(6)), DEMONSTRATION) == []
+
+
+@pytest.mark.parametrize("wells", PLATE_SHAPES)
+def test_nothing_reaches_the_border_whatever_the_names(wells: int) -> None:
+    results = [
+        found.model_copy(update={"prediction": verdict(f"class {number % 20} " + "of a long name " * 6), "time": 3})
+        for number, found in enumerate(plate_of(wells))
+    ]
+    pixels = pixels_of(results, plate="P" * 300, acquisition="a " * 300, instrument="i" * 200)
+    assert pixels.shape[1] == 1600
+    for edge in (pixels[:16], pixels[-12:], pixels[:, :32], pixels[:, -32:]):
+        assert (edge == 255).all()
+
+
+def test_a_dollar_in_a_name_is_a_dollar() -> None:
+    results = [well_result(prediction=verdict(r"$\frac{1}{2$"))]
+    assert pixels_of(results, plate="$x^2$").shape != pixels_of([], plate="$x$").shape
+
+
+def test_a_plate_without_wells_says_so() -> None:
+    assert (pixels_of([]) != 255).any()
+
+
+def test_wells_without_a_focus_can_be_drawn() -> None:
+    base = plate_of(6)[0]
+    bare = base.quality.model_copy(update={"focus": {}})
+    assert pixels_of([base.model_copy(update={"quality": bare, "channels": []})]).size
+    assert pixels_of([base.model_copy(update={"quality": bare})]).size
+
+
+def test_equal_input_in_any_order_gives_equal_bytes() -> None:
+    results = plate_of(24)
+    assert draw_plate(plate_file(), results) == draw_plate(plate_file(), results[::-1])

@@ -1,0 +1,360 @@
+"""A well's page: what stands on it, and that nothing overlaps or is cut off."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fakes import CHANNELS
+from hcs_daemon.device import attribution
+from hcs_daemon.publish import well_words
+from hcs_daemon.publish.documents import DEMONSTRATION
+from hcs_daemon.publish.lettering import line_height, width
+from hcs_daemon.publish.page import SMALL, Bar, Block, Image, Item, Rect, Words
+from hcs_daemon.publish.schemas import QualityEntry, SitesEntry
+from hcs_daemon.publish.studio import WellPicture
+from hcs_daemon.publish.well_page import MIDDLE_PX, Page, lay_out
+from hcs_daemon.vocabulary import Used, WellStatus
+from pictured import (
+    CONTRAST,
+    SHARES,
+    attribution_of,
+    explained_picture,
+    explanation,
+    model,
+    plane_of,
+    site_panels_of,
+    site_result,
+    verdict,
+    well_result,
+)
+
+
+def everything(page: Page) -> list[Item]:
+    inside = [found for item in page.items if isinstance(item, Image) for found in item.inside]
+    return [*page.items, *inside]
+
+
+def words_of(page: Page, role: str) -> str:
+    return " ".join(
+        line for item in everything(page) if isinstance(item, Words) and item.role == role for line in item.lines
+    )
+
+
+def all_words(page: Page) -> str:
+    return " ".join(line for item in everything(page) if isinstance(item, Words) for line in item.lines)
+
+
+def image(page: Page, source: str) -> Image:
+    return next(item for item in page.items if isinstance(item, Image) and item.source == source)
+
+
+def bars(page: Page) -> dict[str, Bar]:
+    return {item.channel: item for item in page.items if isinstance(item, Bar)}
+
+
+def overlapping(items: Iterable[Item]) -> list[tuple[Item, Item]]:
+    return [(one, other) for one, other in combinations(items, 2) if one.rect.overlaps(other.rect)]
+
+
+# ---- whatever the lengths
+
+NAMES = st.text(min_size=1, max_size=120)
+SHARE = st.floats(-1e6, 1e6, allow_nan=False)
+
+
+@st.composite
+def any_picture(draw: st.DrawFn) -> WellPicture:
+    channels = draw(st.lists(NAMES, min_size=1, max_size=16, unique=True))
+    count = len(channels)
+    label, against = draw(NAMES), draw(NAMES)
+    numbers = draw(st.lists(st.integers(1, 5000), max_size=40))
+    found = explanation(
+        {channel: draw(SHARE) for channel in channels},
+        {channel: abs(draw(SHARE)) for channel in channels} if draw(st.booleans()) else None,
+        passed=draw(st.booleans()),
+    ).model_copy(update={"target": label, "against": against})
+    result = well_result(
+        plate=draw(NAMES),
+        acquisition=draw(NAMES),
+        time=draw(st.sampled_from([1, 12, 123456])),
+        channels=channels,
+        classes=[label, "another"],
+        status=draw(st.sampled_from(WellStatus)),
+        sites=SitesEntry(expected=9, analysed=1, missing=numbers, rejected=numbers[:7], failed=numbers[:3]),
+        prediction=draw(st.sampled_from([verdict(label), None])),
+        explanation=draw(st.sampled_from([found, None])),
+        model=model(demonstration=draw(st.booleans())).model_copy(update={"name": draw(NAMES)}),
+        warnings=draw(st.lists(st.text(max_size=400), max_size=40)),
+        site_results=[site_result(site, (1.0, 2.0), label) for site in range(draw(st.integers(0, 3)))],
+        inputs=[plane_of(3, channel) for channel in channels[:3]],
+    )
+    side = draw(st.sampled_from([(8, 8), (40, 3), (3, 40), (30, 40)]))
+    um = draw(st.sampled_from([1.0, 0.01, 500.0, 0.0, float("nan"), float("inf")]))
+    site = replace(site_panels_of(count), pixels=np.zeros((count, *side), np.uint16), um_per_px=um)
+    reference = np.zeros((count, *draw(st.sampled_from([(5, 5), (60, 400), (700, 2)]))), np.uint16)
+    control = replace(
+        attribution_of(count, passed=draw(st.booleans())),
+        reference=reference,
+        reference_um_per_px=draw(st.sampled_from([1.0, 30.0, 0.0])),
+        reference_name=draw(NAMES),
+    )
+    return WellPicture(
+        result,
+        tuple(draw(st.lists(st.text(max_size=300), max_size=40))),
+        draw(st.sampled_from([site, None])),
+        draw(st.sampled_from([control, None])),
+        draw(st.sampled_from([dict.fromkeys(channels, (100.0, 9000.0)), {}])),
+        draw(st.sampled_from([None, "its files are gone or were changed"])),
+    )
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(any_picture())
+def test_nothing_overlaps_leaves_the_page_or_is_cut_off(picture: WellPicture) -> None:
+    page = lay_out(picture)
+    paper = Rect(0, 0, page.width, page.height)
+    assert overlapping(page.items) == []
+    assert all(paper.holds(item.rect) for item in page.items)
+    for item in page.items:
+        if isinstance(item, Image):
+            assert overlapping(item.inside) == []
+            assert all(item.rect.holds(found.rect) for found in item.inside)
+        if isinstance(item, Bar):
+            columns = [item.zero, item.end, *(item.whisker or ())]
+            assert all(item.rect.x <= column < item.rect.right for column in columns)
+    for item in everything(page):
+        if isinstance(item, Words):
+            assert item.size_px >= SMALL
+            assert all(width(line, item.size_px, bold=item.bold) <= item.rect.width for line in item.lines)
+            assert len(item.lines) * line_height(item.size_px) + 2 * item.pad <= item.rect.height
+
+
+# ---- channels
+
+
+def test_the_composite_is_of_the_channels_with_the_largest_shares_of_either_sign() -> None:
+    page = lay_out(explained_picture())
+    assert [CHANNELS[index] for index in page.composite] == ["Mito", "ER", "DNA"]
+    assert "Mito magenta, ER green, DNA blue (the largest shares)" in words_of(page, "composite caption")
+
+
+def test_without_an_explanation_the_composite_is_of_the_first_three() -> None:
+    page = lay_out(replace(explained_picture(explanation=None), attribution=None))
+    assert page.composite == (0, 1, 2)
+    assert "DNA blue, ER green, RNA yellow (the first three channels)" in words_of(page, "composite caption")
+
+
+def test_shares_of_a_site_that_is_not_shown_do_not_choose_the_composite() -> None:
+    picture = replace(explained_picture(), panels=replace(site_panels_of(), site=4))
+    page = lay_out(picture)
+    assert page.composite == (0, 1, 2)
+    assert not page.outlined
+
+
+def test_every_channel_has_its_name_and_the_raw_range_of_its_files() -> None:
+    inputs = [plane_of(3, channel, lowest=100 + number) for number, channel in enumerate(CHANNELS)]
+    others = [plane_of(3, "DNA", Used.OTHER_Z, lowest=1), plane_of(4, "DNA", lowest=2)]
+    page = lay_out(explained_picture(inputs=[*inputs, *others]))
+    for number, channel in enumerate(CHANNELS):
+        assert words_of(page, f"name {channel}") == channel
+        assert words_of(page, f"range {channel}") == f"{100 + number}\N{EN DASH}28340"
+
+
+def test_a_range_that_is_only_the_panels_says_so() -> None:
+    assert words_of(lay_out(explained_picture(inputs=[])), "range ER") == "≈ 2000\N{EN DASH}2000"
+
+
+def test_a_contrast_that_is_not_the_plates_is_said() -> None:
+    known = explained_picture()
+    assert "the same on the whole plate" in words_of(lay_out(known), "grid caption")
+    less = {channel: limits for channel, limits in CONTRAST.items() if channel != "AGP"}
+    assert "this site's own (AGP)" in words_of(lay_out(replace(known, contrast=less)), "grid caption")
+
+
+# ---- the scale
+
+
+def test_the_scale_bar_is_as_long_as_it_says() -> None:
+    page = lay_out(explained_picture())
+    assert page.um_per_px is not None
+    assert page.um_per_px == pytest.approx(1.0)  # 140 pixels of 4 µm on 560 pixels of paper
+    for source in ("composite", "reference"):
+        inside = image(page, source).inside
+        bar = next(item for item in inside if isinstance(item, Block))
+        said = next(item for item in inside if isinstance(item, Words) and item.role == "scale")
+        number, unit = said.lines[0].split()
+        assert unit == "µm"
+        assert bar.rect.width * page.um_per_px == pytest.approx(float(number), abs=0.5)
+
+
+@pytest.mark.parametrize("um", [0.0, float("nan"), float("inf")])
+def test_there_is_no_scale_bar_where_the_pixel_size_is_not_known(um: float) -> None:
+    picture = explained_picture()
+    page = lay_out(replace(picture, panels=replace(site_panels_of(), um_per_px=um)))
+    assert "µm" not in all_words(page)
+    assert "scale not known" in words_of(page, "reference caption")
+
+
+def test_the_control_has_the_scale_of_the_site() -> None:
+    page = lay_out(explained_picture())
+    assert image(page, "reference").rect.width == 240  # 60 pixels of 4 µm at 1 µm a pixel of the page
+    assert "control, well B11" in words_of(page, "reference caption")
+
+
+def test_of_a_control_with_a_larger_field_the_centre_is_shown() -> None:
+    control = replace(attribution_of(), reference_um_per_px=40.0)
+    page = lay_out(replace(explained_picture(), attribution=control))
+    assert image(page, "reference").rect.width == MIDDLE_PX
+    assert "its centre" in words_of(page, "reference caption")
+
+
+# ---- the explanation
+
+
+def test_the_outlines_are_defined_beside_them() -> None:
+    page = lay_out(explained_picture())
+    assert page.outlined
+    caption = words_of(page, "outline caption")
+    assert "“mito_fragmented” against “control”" in caption
+    assert "50 % (thick) and 80 % (thin) of the positive attribution" in caption
+
+
+def test_a_failed_check_is_named_where_the_outlines_would_be() -> None:
+    page = lay_out(explained_picture(passed=False))
+    assert not page.outlined
+    assert words_of(page, "failed check") == "No outlines: the explanation failed: completeness"
+    assert "FAILED: completeness error 12 % (at most 5 %)" in words_of(page, "checks")
+
+
+def test_an_attribution_that_speaks_against_the_verdict_everywhere_is_not_outlined() -> None:
+    page = lay_out(explained_picture(positive=False))
+    assert not page.outlined
+    assert "nothing in this site speaks for the verdict" in words_of(page, "outline caption")
+
+
+def test_the_limits_are_those_of_the_checks() -> None:
+    assert well_words.COMPLETENESS_LIMIT == attribution.COMPLETENESS_LIMIT
+    assert well_words.EFFICIENCY_LIMIT == attribution.EFFICIENCY_LIMIT
+
+
+def test_bars_begin_at_zero_and_are_as_long_as_the_shares() -> None:
+    found = bars(lay_out(explained_picture()))
+    assert list(found) == list(SHARES)
+    assert len({bar.zero for bar in found.values()}) == 1
+    per_logit = (found["Mito"].end - found["Mito"].zero) / SHARES["Mito"]
+    for channel, share in SHARES.items():
+        assert found[channel].end - found[channel].zero == pytest.approx(share * per_logit, abs=1.5)
+        assert found[channel].whisker is None
+
+
+def test_whiskers_span_the_spread_over_the_references() -> None:
+    spread = dict.fromkeys(CHANNELS, 0.2)
+    page = lay_out(explained_picture(explanation=explanation(spread=spread)))
+    mito = bars(page)["Mito"]
+    assert mito.whisker is not None
+    assert mito.whisker[1] - mito.end == pytest.approx(mito.end - mito.whisker[0], abs=1)
+    assert (mito.whisker[1] - mito.whisker[0]) / (mito.end - mito.zero) == pytest.approx(0.4 / 2.4, abs=0.02)
+    assert words_of(page, "value Mito") == "+2.40 ± 0.20"
+    assert words_of(page, "value ER") == "\N{MINUS SIGN}0.90 ± 0.20"
+
+
+# ---- the verdict
+
+
+def test_one_site_is_said_to_be_one() -> None:
+    page = lay_out(explained_picture())
+    assert words_of(page, "verdict") == "mito_fragmented 0.93".replace(" ", "  ")
+    assert words_of(page, "support") == "hit · 1 site · next control 0.07"
+
+
+def test_several_sites_give_the_range_of_their_own_probabilities() -> None:
+    sites = [site_result(1, (0.0, 3.0, 0.0)), site_result(2, (2.0, 2.0, -50.0), "control")]
+    support = words_of(lay_out(explained_picture(site_results=sites)), "support")
+    assert "1 of 2 sites agree" in support
+    assert "own probabilities 0.50\N{EN DASH}0.91" in support  # e³ / (e³ + 2)
+
+
+def test_a_demonstration_is_said_once_and_large() -> None:
+    page = lay_out(explained_picture(model=model(demonstration=True), warnings=[DEMONSTRATION]))
+    assert words_of(page, "demonstration") == "DEMONSTRATION MODEL: its verdicts on real cells mean nothing"
+    assert "Warnings" not in all_words(page)
+    assert "DEMONSTRATION" not in all_words(lay_out(explained_picture()))
+
+
+def test_the_time_point_is_named_from_the_second_on() -> None:
+    assert words_of(lay_out(explained_picture()), "title") == "P1 · B03"
+    assert words_of(lay_out(explained_picture(time=2)), "title") == "P1 · B03 · time point 2"
+
+
+def test_a_long_plate_name_is_cut_before_the_well() -> None:
+    title = words_of(lay_out(explained_picture(plate="plate " * 60)), "title")
+    assert title.endswith("… · B03")
+
+
+def test_the_model_the_revision_and_the_latency_are_on_the_page() -> None:
+    said = words_of(lay_out(explained_picture()), "provenance")
+    for words in ("model tiny 1.0", "4f2a9c01 ", "cpu", "revision 2 (replaces 1)", "latency 0.8 s", "acquisition a1"):
+        assert words in said
+
+
+# ---- what is missing
+
+
+def rejected_well() -> WellPicture:
+    result = well_result(
+        status=WellStatus.REJECTED,
+        prediction=None,
+        site_results=[],
+        sites=SitesEntry(expected=4, analysed=0, missing=[2], rejected=[1, 3, 4], failed=[]),
+        inputs=[plane_of(1, "DNA", Used.INCOMPLETE_SITE), plane_of(1, "ER", Used.SUPERSEDED)],
+    )
+    return WellPicture(result, ("site 1 RNA: bit_depth: 8-bit values; export as 16-bit TIFF",))
+
+
+def test_a_rejected_well_says_what_is_missing_and_why() -> None:
+    page = lay_out(rejected_well())
+    assert words_of(page, "verdict") == "no verdict"
+    assert words_of(page, "status") == (
+        "rejected: 0 of 4 sites analysed; planes still missing: site 2; planes rejected: sites 1, 3\N{EN DASH}4"
+    )
+    assert "no site could be analysed" in words_of(page, "no picture")
+    assert "site 1: accepted DNA; not there ER, RNA, AGP, Mito" in words_of(page, "Incomplete sites lines")
+    assert "bit_depth: 8-bit values; export as 16-bit TIFF" in words_of(page, "Rejected files lines")
+
+
+def test_why_there_are_no_pixels_is_said_and_the_shares_stay() -> None:
+    picture = replace(explained_picture(), panels=None, problem="its files are gone or were changed")
+    page = lay_out(picture)
+    assert words_of(page, "no picture") == "No picture: its files are gone or were changed"
+    assert set(bars(page)) == set(CHANNELS)
+
+
+def test_a_saturated_channel_is_said_in_words() -> None:
+    quality = QualityEntry(focus={}, saturated_fraction={"Mito": 0.012}, flags=["saturated:Mito"])
+    page = lay_out(explained_picture(quality=quality))
+    assert "Mito: 1.2 % of the pixels at full scale" in words_of(page, "Warnings lines")
+
+
+def test_a_problem_that_is_a_warning_already_is_not_said_twice() -> None:
+    picture = explained_picture(warnings=["site 3 could not be explained: too large"])
+    page = lay_out(replace(picture, problem="site 3 could not be explained: too large"))
+    assert words_of(page, "Warnings") == "Warnings (1)"
+    page = lay_out(replace(picture, problem="the index lies"))
+    assert words_of(page, "Warnings") == "Warnings (2)"
+
+
+def test_thirty_warnings_are_counted_where_they_are_not_told() -> None:
+    page = lay_out(explained_picture(warnings=[f"warning {number}" for number in range(30)]))
+    assert words_of(page, "Warnings") == "Warnings (30)"
+    assert words_of(page, "Warnings lines").endswith("and 15 more")
+
+
+def test_without_control_and_shares_the_channels_take_their_room() -> None:
+    explained = lay_out(explained_picture())
+    alone = lay_out(replace(explained_picture(explanation=None), attribution=None))
+    assert image(alone, "grey").rect.width > image(explained, "grey").rect.width
