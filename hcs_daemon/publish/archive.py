@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from hcs_daemon.config import Settings
-from hcs_daemon.plate import AcquisitionId
+from hcs_daemon.plate import AcquisitionId, WellId
 from hcs_daemon.publish.desk import Desk
-from hcs_daemon.publish.documents import contrast_of, fingerprint, predictions
+from hcs_daemon.publish.documents import contrast_of, fingerprint, predictions, says
 from hcs_daemon.publish.files import LineFile, remove_leftovers
 from hcs_daemon.publish.gallery import Gallery
 from hcs_daemon.publish.ledger import Ledger
@@ -23,8 +23,9 @@ from hcs_daemon.publish.restore import (
     restored_plate,
     standing,
 )
+from hcs_daemon.publish.schemas import PlateFile, WellResult
 from hcs_daemon.publish.writing import set_aside
-from hcs_daemon.records import ModelFacts, Rejection, Restored, RestoredPlate
+from hcs_daemon.records import ModelFacts, PlateNews, Rejection, Restored, RestoredPlate
 from hcs_daemon.telemetry import Event, Telemetry, get_log
 from hcs_daemon.vocabulary import PlateState
 
@@ -56,6 +57,7 @@ class Archive:
         self._log = get_log()
         self.ledger: Ledger
         self.desks: dict[AcquisitionId, Desk] = {}
+        self._settled: dict[AcquisitionId, PlateFile] = {}
         self.loose: dict[str, Rejection] = {}
         self.loose_file = LineFile(self._results / REJECTED_NAME)
 
@@ -85,7 +87,13 @@ class Archive:
             read = self._read_folder(folder) if folder.is_dir() else None
             desk = self._furnish(read) if read is not None else Desk(acquisition, folder, self._fingerprint)
             self.desks[acquisition] = desk
+            self._settled.pop(acquisition, None)
         return desk
+
+    def is_old(self, news: PlateNews) -> bool:
+        """Whether this was said already of a plate that is finished and put away."""
+        plate = self._settled.get(news.acquisition)
+        return plate is not None and says(plate, news)
 
     def put_away(self) -> None:
         """Let go of plates that are finished and written."""
@@ -95,6 +103,8 @@ class Archive:
             if done and not self._gallery.holds(acquisition):
                 del self.desks[acquisition]
                 self._gallery.close(acquisition)
+                if desk.written is not None:
+                    self._settled[acquisition] = desk.written
 
     def _first_trace(self, plates: Sequence[RestoredPlate]) -> datetime | None:
         """The ledger outlives a plate's folder that was moved away to have the plate done again."""
@@ -114,7 +124,21 @@ class Archive:
             plate = restored_plate(read, self._fingerprint)
             if plate.state is PlateState.ACQUIRING:
                 self.desks[plate.acquisition] = self._furnish(read)
+            elif read.plate is not None and self._is_settled(read):
+                self._settled[plate.acquisition] = read.plate
             yield plate
+
+    def _is_settled(self, read: PlateFolder) -> bool:
+        """Whether a finished plate's tables and pictures are those of its wells, or not of the present settings."""
+        if is_outdated(read, self._fingerprint):
+            return True
+        made_now = self._made_now(read)
+        current = read.plate is not None and read.plate.revisions == sum(found.revision for found in made_now.values())
+        pictures = self._gallery.has_plate_picture(read.folder) and not self._gallery.missing(read.folder, made_now)
+        return current and pictures
+
+    def _made_now(self, read: PlateFolder) -> dict[WellId, WellResult]:
+        return {well: result for well, result in read.wells.items() if result.settings_fingerprint == self._fingerprint}
 
     def _read_folder(self, folder: Path) -> PlateFolder | None:
         for place in (folder, folder / "wells", folder / "revisions"):
@@ -140,10 +164,7 @@ class Archive:
         for result in read.wells.values():
             if result.model.sha256 == self._model_sha256:
                 desk.predictions.update(predictions(result))
-        made_now = {
-            well: result for well, result in read.wells.items() if result.settings_fingerprint == self._fingerprint
-        }
-        desk.pictures_missing = self._gallery.missing(read.folder, made_now)
+        desk.pictures_missing = self._gallery.missing(read.folder, self._made_now(read))
         if read.plate and not is_outdated(read, self._fingerprint):
             self._gallery.adopt(read.acquisition, contrast_of(read.plate))
         return desk

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -436,19 +437,10 @@ def plate_file(
     return PlateFile(
         plate=news.acquisition.plate,
         acquisition=news.acquisition.acquisition,
-        state=news.state,
-        root=str(news.root),
-        folder=news.folder,
-        instrument=news.instrument,
-        instrument_plate_id=news.instrument_plate_id,
-        instrument_measurement_id=news.instrument_measurement_id,
+        **_heard(news),
         opened_at=opened_at,
         finished_at=finished_at if news.state is PlateState.FINISHED else None,
         expectations=settings.expect.model_dump(mode="json"),
-        expectations_from=news.expectations_from,
-        shape=news.shape,
-        pixel_size_um=news.pixel_size_um,
-        sites_per_well=news.sites_per_well,
         settings={
             "model": settings.model.model_dump(mode="json"),
             "explain": settings.explain.model_dump(mode="json"),
@@ -457,21 +449,43 @@ def plate_file(
         settings_fingerprint=fingerprint(settings, facts),
         model=model_entry(facts),
         versions=VersionsEntry(hcs_daemon=__version__, python=platform.python_version(), numpy=np.__version__),
-        bit_depth={
-            name: DepthEntry(declared=depth.declared, verdict=depth.verdict, evidence=depth.evidence)
-            for name, depth in news.bit_depth.items()
-        },
-        counts=dict(news.counts),
         wells={status: statuses[status] for status in WellStatus},
         revisions=sum(result.revision for result in results),
         verdicts=dict(sorted(labels.items())),
-        contrast={
-            name: ContrastEntry(black=round(black, 2), white=round(white, 2))
-            for name, (black, white) in contrast.items()
-        }
-        if contrast
-        else None,
+        contrast=None if contrast is None else _contrast(contrast),
     )
+
+
+def says(plate: PlateFile, news: PlateNews) -> bool:
+    """Whether a plate's file holds all that is news."""
+    return all(getattr(plate, name) == value for name, value in _heard(news).items())
+
+
+def _heard(news: PlateNews) -> dict[str, Any]:
+    """Intake's part of a plate's file."""
+    return {
+        "state": news.state,
+        "root": str(news.root),
+        "folder": news.folder,
+        "instrument": news.instrument,
+        "instrument_plate_id": news.instrument_plate_id,
+        "instrument_measurement_id": news.instrument_measurement_id,
+        "expectations_from": news.expectations_from,
+        "shape": news.shape,
+        "pixel_size_um": news.pixel_size_um,
+        "sites_per_well": news.sites_per_well,
+        "bit_depth": {
+            name: DepthEntry(declared=depth.declared, verdict=depth.verdict, evidence=depth.evidence)
+            for name, depth in news.bit_depth.items()
+        },
+        "counts": dict(news.counts),
+    }
+
+
+def _contrast(contrast: Mapping[str, tuple[float, float]]) -> dict[str, ContrastEntry]:
+    return {
+        name: ContrastEntry(black=round(black, 2), white=round(white, 2)) for name, (black, white) in contrast.items()
+    }
 
 
 def contrast_of(plate: PlateFile) -> dict[str, tuple[float, float]] | None:

@@ -178,7 +178,8 @@ class Publisher:
     def _handle(self, message: Message, now_s: float) -> None:
         match message:
             case PlateNews():
-                self._hear(self._archive.desk(message.acquisition), message, now_s)
+                if not self._archive.is_old(message):
+                    self._hear(self._archive.desk(message.acquisition), message, now_s)
             case Rejection():
                 self._reject(message)
             case WellClosed():
