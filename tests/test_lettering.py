@@ -62,3 +62,9 @@ def test_the_font_has_the_letters_that_pages_use(letter: str) -> None:
     drawn = font(40).getmask(letter)
     assert np.asarray(drawn).any()
     assert (drawn.size, bytes(drawn)) != (absent.size, bytes(absent))
+
+
+def test_letters_without_width_are_not_lost_in_silence() -> None:
+    marks = "a" + 500 * "\N{COMBINING GRAVE ACCENT}"
+    assert elide(marks, 60, 18).endswith(ELLIPSIS)
+    assert wrap(marks, 60, 18, most_lines=2)[-1].endswith(ELLIPSIS)

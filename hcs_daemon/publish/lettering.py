@@ -44,8 +44,9 @@ def clean(words: str) -> str:
 
 def elide(words: str, room_px: int, size_px: int, *, bold: bool = False) -> str:
     """The words if they fit into `room_px`, else their beginning and an ellipsis; "" where not even that fits."""
-    words = clean(words)[: _most_letters(room_px, size_px) + 1]
-    if width(words, size_px, bold=bold) <= room_px:
+    whole = clean(words)
+    words = whole[: _most_letters(room_px, size_px)]
+    if words == whole and width(words, size_px, bold=bold) <= room_px:
         return words
     fitting = _fitting(words, room_px - width(ELLIPSIS, size_px, bold=bold), size_px, bold=bold)
     if fitting or width(ELLIPSIS, size_px, bold=bold) <= room_px:
@@ -55,7 +56,10 @@ def elide(words: str, room_px: int, size_px: int, *, bold: bool = False) -> str:
 
 def wrap(words: str, room_px: int, size_px: int, *, bold: bool = False, most_lines: int = 3) -> list[str]:
     """The words on lines of at most `room_px`; a longer word is broken, the last line may end in an ellipsis."""
-    left = clean(words)[: (_most_letters(room_px, size_px) + 1) * most_lines]
+    whole = clean(words)
+    left = whole[: _most_letters(room_px, size_px) * most_lines]
+    if left != whole:
+        left += ELLIPSIS
     lines: list[str] = []
     while left and len(lines) < most_lines - 1:
         end = _line_end(left, room_px, size_px, bold=bold)
