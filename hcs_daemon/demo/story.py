@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import NoReturn
 
 from hcs_daemon.config import ENVIRONMENT_PREFIX
 from hcs_daemon.demo.findings import Outcome, Planted, doubts_of, read_outcome, striking_well, tell
@@ -277,6 +278,7 @@ def running(stage: Stage, port: int, sleep: Sleep) -> Iterator["subprocess.Popen
     # whatever the person's own daemon is told by the environment is not meant for this one
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
     group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # Windows: so that it can be told to stop, and we not
+    before = signal.signal(signal.SIGTERM, _leave)  # else the daemon would outlive a demonstration that is ended
     with stage.log.open("wb") as log:
         daemon = subprocess.Popen(  # noqa: S603 (ourselves)
             command, stdout=log, stderr=log, env=environment, creationflags=group
@@ -291,6 +293,11 @@ def running(stage: Stage, port: int, sleep: Sleep) -> Iterator["subprocess.Popen
             if daemon.poll() is None:
                 daemon.kill()
             daemon.wait()
+            signal.signal(signal.SIGTERM, before)
+
+
+def _leave(number: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def _still_there(daemon: "subprocess.Popen[bytes]", stage: Stage, deadline: float) -> None:
