@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from structlog.testing import capture_logs
 
 from fakes import Clock, Easel
@@ -342,7 +343,7 @@ class Killed(BaseException):
 
 
 class Kernel:
-    """The system's fsync and rename, of which one call goes wrong.
+    """The system's fsync and rename, of which one call goes wrong. Nothing waits for a disk.
 
     error: raised there, once; None: none is. before: whether what was asked for is not done then. calls: how many.
     retried: whether a file whose fsync failed was synced again.
@@ -354,8 +355,8 @@ class Kernel:
         self._kept_open: list[int] = []
         self.calls = 0
         self.retried = False
-        sync, replace_ = os.fsync, os.replace
-        monkeypatch.setattr(os, "fsync", lambda descriptor: self._call(lambda: sync(descriptor), descriptor))
+        replace_ = os.replace
+        monkeypatch.setattr(os, "fsync", lambda descriptor: self._call(lambda: None, descriptor))
         monkeypatch.setattr(os, "replace", lambda source, target: self._call(lambda: replace_(source, target)))
 
     def _call(self, do: Callable[[], None], descriptor: int | None = None) -> None:
@@ -437,8 +438,10 @@ def test_killed_at_any_fsync_or_rename_the_next_start_does_the_rest(tmp_path: Pa
             desk = Desktop(folder, NOT_EXPLAINED)
             with pytest.raises(Killed):
                 tell_all(desk)
-        again = desk.restart(folder, NOT_EXPLAINED)
-        tell_the_rest(again)
+        with pytest.MonkeyPatch.context() as patch:
+            Kernel(patch, wrong=0, error=Killed(), before=True)
+            again = desk.restart(folder, NOT_EXPLAINED)
+            tell_the_rest(again)
         check_all_is_told(again)
 
 
@@ -567,17 +570,23 @@ def test_a_plate_that_acquires_again_is_finished_anew(tmp_path: Path) -> None:
 
 
 def test_a_start_does_not_rewrite_a_finished_plate_that_says_all_of_it(tmp_path: Path) -> None:
+    known = {"instrument_plate_id": "BR-1", "expectations_from": "metadata"}
     desk = Desktop(tmp_path)
     desk.tell(plate_news())
     desk.publish(closed_well())
-    desk.tell(FINISHED)
+    desk.tell(plate_news(PlateState.FINISHED, **known))
     desk.pass_time()
     files = [path for path in sorted(desk.folder.iterdir()) if path.is_file()]
     before = [(path, path.stat().st_ino) for path in files]
     again = desk.restart(tmp_path)
-    again.tell(FINISHED)
+    again.tell(FINISHED)  # the metadata is not read again yet
+    again.pass_time(60)
+    again.tell(plate_news(PlateState.FINISHED, **known))
     again.pass_time(60)
     assert [(path, path.stat().st_ino) for path in files] == before
+    again.tell(plate_news(PlateState.FINISHED, **{**known, "instrument_plate_id": "BR-2"}))
+    again.pass_time(60)
+    assert again.plate()["instrument_plate_id"] == "BR-2"
 
 
 def test_a_start_rewrites_the_tables_of_a_finished_plate_that_was_revised_just_before_the_crash(tmp_path: Path) -> None:
@@ -793,6 +802,20 @@ def test_a_drawing_that_fails_harms_nothing(tmp_path: Path) -> None:
     assert [(line["event"], line["plate"]) for line in said] == [("picture.failed", "P1")]
     assert desk.publisher.idle
     assert desk.plate()["state"] == "acquiring"
+
+
+def test_wells_and_plate_are_really_drawn(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path, ALL_PICTURES)
+    desk.tell(plate_news())
+    desk.publish(closed_well("B03"))
+    desk.publish(closed_well("C01", sites=(), expected_sites=1, rejected=(1,)))
+    desk.tell(FINISHED)
+    desk.end()
+    for path in (desk.folder / "wells" / "B03.png", desk.folder / "wells" / "C01.png", desk.folder / "plate.png"):
+        with Image.open(path) as picture:
+            picture.load()
+            assert picture.format == "PNG"
+            assert picture.width > 400
 
 
 # ---- the end, and two of them
