@@ -451,7 +451,7 @@ class Service:
                 Event.SERVICE_STOPPING, detail=f"not all could be written in {DRAIN_S:g} s; the next start does it"
             )
         if line.stop():
-            self._shop.publisher.finish(time.monotonic())
+            self._shop.publisher.finish(time.monotonic(), draw=drained)
         self._lookout.close()
         return 0 if self._failure() is None else 1
 

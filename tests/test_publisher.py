@@ -418,11 +418,17 @@ def check_all_is_told(desk: Desktop) -> None:
     assert not list(desk.results.rglob("*damaged*"))
 
 
+def with_results(folder: Path) -> Path:
+    """A folder with one for results in it: without that, it would be refused rather than waited for."""
+    (folder / "out").mkdir(parents=True)
+    return folder
+
+
 def untroubled(folder: Path) -> int:
     """How many calls it takes when all goes well."""
     with pytest.MonkeyPatch.context() as patch:
         kernel = Kernel(patch, wrong=0, error=Killed(), before=True)
-        desk = Desktop(folder, NOT_EXPLAINED)
+        desk = Desktop(with_results(folder), NOT_EXPLAINED)
         tell_all(desk)
     check_all_is_told(desk)
     return kernel.calls
@@ -432,7 +438,7 @@ def test_killed_at_any_fsync_or_rename_the_next_start_does_the_rest(tmp_path: Pa
     calls = untroubled(tmp_path)
     assert calls > 30
     for wrong in range(1, calls + 1):
-        folder = tmp_path / str(wrong)
+        folder = with_results(tmp_path / str(wrong))
         with pytest.MonkeyPatch.context() as patch:
             Kernel(patch, wrong=wrong, error=Killed(), before=True)
             desk = Desktop(folder, NOT_EXPLAINED)
@@ -454,7 +460,7 @@ def test_after_any_fsync_or_rename_that_failed_it_goes_on_and_never_syncs_the_sa
     for wrong in range(1, calls + 1):
         with pytest.MonkeyPatch.context() as patch:
             kernel = Kernel(patch, wrong=wrong, error=OSError(errno.EIO, os.strerror(errno.EIO)), before=before)
-            desk = Desktop(tmp_path / str(wrong), NOT_EXPLAINED)
+            desk = Desktop(with_results(tmp_path / str(wrong)), NOT_EXPLAINED)
             desk.tell(plate_news(), rejection())
             desk.publish(closed_well("B03", sites=(1,), expected_sites=2, missing=(2,), pending=True))
             desk.pass_time(2)
@@ -829,6 +835,22 @@ def test_at_the_end_the_plate_files_say_all_that_is_known(tmp_path: Path) -> Non
     assert desk.plate()["wells"]["complete"] == 1
     assert not (desk.results / ".hcs-daemon.pid").exists()
     assert Desktop(tmp_path).restored.plates[0].wells[0].well == well_id()
+
+
+@pytest.mark.parametrize("time_left", [True, False])
+def test_at_the_end_pictures_are_drawn_if_there_is_time(
+    time_left: bool,  # noqa: FBT001 (a table)
+    tmp_path: Path,
+) -> None:
+    desk = Desktop(tmp_path, ALL_PICTURES)
+    desk.tell(plate_news())
+    desk.publish(closed_well())
+    desk.publisher.finish(desk.clock.now, draw=time_left)
+    assert (desk.folder / "wells" / "B03.png").exists() is time_left
+    assert desk.plate()["wells"]["complete"] == 1
+    assert desk.plate()["contrast"] is not None  # what is drawn at the next start looks the same
+    again = desk.restart(tmp_path, ALL_PICTURES)
+    assert len(again.tell(plate_news())) == (0 if time_left else 1)
 
 
 def test_a_second_publisher_is_refused_and_takes_nothing(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from hcs_daemon.publish.documents import (
     unusable,
     well_result,
 )
+from hcs_daemon.publish.files import make_folder
 from hcs_daemon.publish.gallery import Gallery
 from hcs_daemon.publish.lock import ResultsLock
 from hcs_daemon.publish.outbox import Outbox
@@ -102,7 +103,7 @@ class Publisher:
         not there. Raises FolderError, or ResultsHeldError naming the process that has the folder.
         """
         try:
-            self._results.mkdir(parents=True, exist_ok=True)
+            make_folder(self._results)
             self._lock.acquire()
             restored = self._archive.read()
             self._outbox.flush(now_s)
@@ -136,8 +137,11 @@ class Publisher:
             self._archive.put_away()
         return self._hand_out()
 
-    def finish(self, now_s: float) -> list[SiteWanted]:
-        """Draw and write everything that can be, and let the folder go. What is left is done at the next start."""
+    def finish(self, now_s: float, *, draw: bool = True) -> list[SiteWanted]:
+        """Write everything that can be, and let the folder go. What is left is done at the next start.
+
+        draw: whether there is time to draw what can be drawn.
+        """
         self._work(now_s)
         for desk in self._archive.desks.values():
             self._gallery.settle(desk.acquisition)
@@ -145,17 +149,21 @@ class Publisher:
             if desk.stale and not (desk.frozen or desk.refreshing):
                 self._plates.refresh(desk, now_s)
         self._outbox.flush(now_s)
-        self._gallery.step(self._archive.desks, now_s)
-        while self._gallery.drawing:
-            self._gallery.wait()
-            self._gallery.step(self._archive.desks, now_s)
-        self._outbox.flush(now_s)
+        if draw:
+            self._draw_all(now_s)
+            self._outbox.flush(now_s)
         self.close()
         return []
 
     def close(self) -> None:
         """Let the folder go. Can be called twice."""
         self._lock.release()
+
+    def _draw_all(self, now_s: float) -> None:
+        self._gallery.step(self._archive.desks, now_s)
+        while self._gallery.drawing:
+            self._gallery.wait()
+            self._gallery.step(self._archive.desks, now_s)
 
     # ---- messages
 
