@@ -221,7 +221,7 @@ def test_the_outlines_are_defined_beside_them() -> None:
     assert page.outlined
     caption = words_of(page, "outline caption")
     assert "“mito_fragmented” against “control”" in caption
-    assert "50 % (thick) and 80 % (thin) of the positive attribution" in caption
+    assert "30 % (thick) and 60 % (thin) of the positive attribution" in caption
 
 
 def test_a_failed_check_is_named_where_the_outlines_would_be() -> None:

@@ -44,7 +44,7 @@ Rgb = NDArray[np.uint8]
 def draw_well(picture: WellPicture) -> bytes:
     """A well's page as a PNG file: RGB, `well_page.PAGE_WIDTH` pixels wide. Equal pictures give equal bytes.
 
-    The thick and the thin outline hold the smallest areas with 50 % and 80 % of the positive attribution (see
+    The thick and the thin outline hold the smallest areas with 30 % and 60 % of the positive attribution (see
     `mass_levels`), summed over the channels and smoothed; none is drawn where the explanation failed its checks.
     Raises ValueError when the panels do not have the result's channels.
     """

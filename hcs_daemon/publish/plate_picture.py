@@ -293,7 +293,7 @@ def _body(sheet: _Sheet, wells: Mapping[WellPosition, WellResult], control: str 
             shape=shape,
             heading=f"Focus of {channel} (higher is sharper)",
             values=focus,
-            limits=(low, high if high > low else low + 1.0),
+            limits=(low, high) if high > low else (0.0, high or 1.0),
         )
     return max(bottom, below)
 
@@ -355,7 +355,7 @@ def _mark(sheet: _Sheet, rects: Sequence[Rect], status: WellStatus | None) -> No
     up = [[(rect.x, rect.bottom), (rect.right, rect.y)] for rect in rects]
     match status:
         case None:
-            dots = [_inner(rect, 0.4) for rect in rects]
+            dots = [_dot(rect) for rect in rects]
             sheet.fill(dots, [RULE] * len(dots))
         case WellStatus.PARTIAL:
             sheet.lines([*up, *(_frame(rect) for rect in rects)], INK, thick)
@@ -370,9 +370,10 @@ def _frame(rect: Rect) -> list[tuple[float, float]]:
     return [*_polygon(rect), (rect.x, rect.y)]
 
 
-def _inner(rect: Rect, share: float) -> Rect:
-    inset_x, inset_y = round(rect.width * share), round(rect.height * share)
-    return Rect(rect.x + inset_x, rect.y + inset_y, max(1, rect.width - 2 * inset_x), max(1, rect.height - 2 * inset_y))
+def _dot(rect: Rect) -> Rect:
+    """In the middle, a fifth as wide as the well but no more than a dot."""
+    side = max(1, min(7, round(rect.width / 5)))
+    return Rect(rect.x + (rect.width - side) // 2, rect.y + (rect.height - side) // 2, side, side)
 
 
 def _legend(

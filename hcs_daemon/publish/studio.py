@@ -25,7 +25,7 @@ BLACK_PERCENTILE, WHITE_PERCENTILE = 1.0, 99.8
 PATIENCE_S = 30.0
 """Where no further site comes for so long, the contrast is taken from what is there."""
 MOST_WAITING = 64
-"""Beyond this many, the pixels are let go and asked for again later: about 3 MB a drawing."""
+"""Beyond this many, the pixels are let go and asked for again later: about 5 MB a drawing."""
 AT_ONCE = 4
 
 Contrast = Mapping[str, tuple[float, float]]

@@ -46,6 +46,7 @@ MARGIN = 40
 GUTTER = 30
 MAIN_PX, MIDDLE_PX, GRID_PX = 560, 400, 500
 """Widths of the three columns: the composite; control and shares; the channels one by one."""
+SMALL_IMAGE_PX = 300
 LEAST_PX = 120
 """No image is lower or narrower: words stand on it."""
 CELL_GAP = 16
@@ -53,9 +54,9 @@ FEW_CHANNELS = 8
 """More stand three to a row instead of two."""
 COLOUR_BAR_PX = 8
 COMPOSITE_CHANNELS = 3
-INNER_MASS, OUTER_MASS = 0.5, 0.8
+INNER_MASS, OUTER_MASS = 0.3, 0.6
 """What shares of the positive attribution the two outlines hold."""
-SMOOTHING_UM = 5.0
+SMOOTHING_UM = 8.0
 """Standard deviation of the Gaussian that attributions are smoothed with: about the radius of a nucleus."""
 SMOOTHING_SHARE = 0.01
 """The same as a share of the field's longest side, where the pixel size is not known."""
@@ -209,7 +210,7 @@ def _main(column: Column, picture: WellPicture) -> None:
     column.put(Image(rect, "composite", inside=tuple(inside)))
     column.gap(6)
     column.paragraph("composite caption", _composite_caption(picture), SMALL, colour=FAINT, most=3)
-    column.paragraph("outline caption", _outline_caption(picture), SMALL, colour=FAINT, most=6)
+    column.paragraph("outline caption", _outline_caption(picture), SMALL, colour=FAINT, most=9)
 
 
 def _composite_caption(picture: WellPicture) -> str:
@@ -230,7 +231,8 @@ def _outline_caption(picture: WellPicture) -> str:
         contrast = f"“{explanation.target}” against “{explanation.against}”" if explanation else "the verdict"
         return (
             f"Outlined is what speaks for {contrast}: the smallest areas with {100 * INNER_MASS:.0f} % (thick) and "
-            f"{100 * OUTER_MASS:.0f} % (thin) of the positive attribution over all channels, smoothed by {smoothing}."
+            f"{100 * OUTER_MASS:.0f} % (thin) of the positive attribution over all channels, smoothed by {smoothing}. "
+            "On empty ground it is what the references have there and this site lacks."
         )
     if picture.attribution is None:
         return "No outlines: this site was not explained."
@@ -303,10 +305,13 @@ def _tag(x: int, y: int, role: str, lines: Sequence[str], size_px: int, *, bold:
 
 
 def _scale_bar(rect: Rect, um_per_px: float | None) -> tuple[Words | Block, ...]:
-    """A round length of about a fifth of the picture in its lower right corner; nothing when the scale is not known."""
+    """A round length of at most a quarter of the picture (of a small one, a third) in its lower right corner.
+
+    Nothing when the scale is not known.
+    """
     if um_per_px is None:
         return ()
-    length = _round_below(rect.width * um_per_px / 4)
+    length = _round_below(rect.width * um_per_px / (4 if rect.width > SMALL_IMAGE_PX else 3))
     pixels = round(length / um_per_px)
     words = [f"{length:,g} µm".replace(",", " ")]
     tag = _tag(0, 0, "scale", words, SMALL)
