@@ -37,7 +37,8 @@ def network(
     program: nn.Module | None = None, *, explain: bool = False
 ) -> tuple[Network, Callable[[], dict[str, float]]]:
     telemetry = Telemetry("test")
-    made = Network(package_of(program or ChannelMeans(WEIGHTS)), CPU, telemetry, explain=explain)
+    package = package_of(program or ChannelMeans(WEIGHTS))
+    made = Network(package, CPU, telemetry, explain=explain, at_once=256)
     return made, lambda: parse_metrics(telemetry.render().decode())
 
 

@@ -15,7 +15,7 @@ from captum.attr import IntegratedGradients
 from numpy.typing import NDArray
 
 from hcs_daemon.device.package import Package
-from hcs_daemon.device.tiling import Tiler
+from hcs_daemon.device.tiling import Tiler, tiles_at_once
 from hcs_daemon.records import Attribution, ExplanationChecks, Site
 
 COMPLETENESS_LIMIT = 0.05
@@ -28,7 +28,6 @@ RANDOM_ORDERS = 4
 BLOCKS_ALONG = 9
 """A tile's side is cut into so many blocks, in each channel, for the deletion curve."""
 MOST_CHANNELS = 8
-TILES_AT_ONCE = 64
 
 Floats = NDArray[np.float64]
 Pixel = NDArray[np.float32]
@@ -55,6 +54,7 @@ class Explainer:
         self._program = package.program
         self._tiler = tiler
         self._device = device
+        self._at_once = tiles_at_once(device)
         self._manifest = package.manifest
         scale_um = self._manifest.pixel_size_um
         self._references = {
@@ -115,18 +115,17 @@ class Explainer:
         kept = torch.tensor([[bool(number >> c & 1) for c in range(count)] for number in range(1 << count)])
         kept = kept.to(self._device)[:, None, :, None, None]
         values = np.empty((len(question.references), 1 << count))
-        at_once = max(1, TILES_AT_ONCE // len(question.tiles))
+        coalitions = max(1, self._at_once // len(question.tiles))
         with torch.inference_mode():
             for row, reference in zip(values, question.references, strict=True):
-                for start in range(0, 1 << count, at_once):
-                    mixed = torch.where(kept[start : start + at_once], question.tiles, reference)
-                    contrast = self._contrast(question, mixed.flatten(0, 1)).double()
-                    row[start : start + at_once] = contrast.view(len(mixed), -1).mean(dim=1).cpu().numpy()
+                for start in range(0, 1 << count, coalitions):
+                    mixed = torch.where(kept[start : start + coalitions], question.tiles, reference)
+                    contrast = _contrast(question, self._logits(mixed.flatten(0, 1))).double()
+                    row[start : start + coalitions] = contrast.view(len(mixed), -1).mean(dim=1).cpu().numpy()
         return values
 
-    def _contrast(self, question: _Question, tiles: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self._program(tiles)["logits"]
-        return logits[:, question.target] - logits[:, question.against]
+    def _logits(self, tiles: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self._program(part)["logits"] for part in torch.split(tiles, self._at_once)])
 
     # ---- places
 
@@ -135,24 +134,29 @@ class Explainer:
 
         Integrated gradients (Sundararajan et al., ICML 2017) by Gauss-Legendre, with more steps until complete enough.
         """
-        method = IntegratedGradients(lambda tiles: self._contrast(question, tiles))
         steps = FIRST_STEPS
         while True:
-            total = torch.zeros_like(question.tiles)
-            for reference in question.references:
-                total += method.attribute(
-                    question.tiles,
-                    baselines=reference,
-                    n_steps=steps,
-                    method="gausslegendre",
-                    internal_batch_size=max(TILES_AT_ONCE, len(question.tiles)),
-                )
+            total = torch.stack([self._path_integral(question, tiles, steps) for tiles in question.references]).sum(
+                dim=0
+            )
             # the site's contrast is the mean over its tiles, the reference the mean over the reference sites
             heat = (total.double() / (len(question.tiles) * len(question.references))).float().cpu().numpy()
             error = _relative(float(heat.sum(dtype=np.float64)) - change, change)
             if error <= COMPLETENESS_LIMIT / 2 or 2 * steps > MOST_STEPS:
                 return np.asarray(heat, np.float32)
             steps *= 2
+
+    def _path_integral(self, question: _Question, reference: torch.Tensor, steps: int) -> torch.Tensor:
+        """(tiles, channels, tile, tile): each tile's integrated gradients from one reference."""
+        method = IntegratedGradients(lambda tiles: _contrast(question, self._program(tiles)["logits"]))
+        pairs = zip(torch.split(question.tiles, self._at_once), torch.split(reference, self._at_once), strict=True)
+        found = [
+            method.attribute(
+                tiles, baselines=base, n_steps=steps, method="gausslegendre", internal_batch_size=self._at_once
+            )
+            for tiles, base in pairs
+        ]
+        return torch.cat(found)
 
     # ---- checks
 
@@ -197,8 +201,8 @@ class Explainer:
         with torch.inference_mode():
             for share in DELETION_SHARES:
                 mixed = torch.where(by_pixel < share * order.size, reference, question.tiles)
-                logits = torch.cat([self._program(part)["logits"] for part in torch.split(mixed, TILES_AT_ONCE)])
-                curve.append(float(logits.double().mean(dim=0).softmax(dim=0)[question.target]))
+                shares = self._logits(mixed).double().mean(dim=0).softmax(dim=0)
+                curve.append(float(shares[question.target]))
         return float(np.trapezoid(curve, DELETION_SHARES))
 
     def _nearest(self, question: _Question) -> int:
@@ -209,6 +213,10 @@ class Explainer:
                 for tiles in (question.tiles, *question.references)
             )
             return int(torch.stack([torch.linalg.vector_norm(other - own) for other in others]).argmin())
+
+
+def _contrast(question: _Question, logits: torch.Tensor) -> torch.Tensor:
+    return logits[:, question.target] - logits[:, question.against]
 
 
 def shapley_values(values: Floats) -> Floats:

@@ -12,7 +12,7 @@ from hcs_daemon.config import Settings
 from hcs_daemon.device.attribution import Explainer
 from hcs_daemon.device.manifest import package_folder
 from hcs_daemon.device.package import Package, load_package, run_selftest
-from hcs_daemon.device.tiling import Tiler
+from hcs_daemon.device.tiling import Tiler, tiles_at_once
 from hcs_daemon.errors import SettingsError
 from hcs_daemon.records import Attribution, ExplainTask, ModelFacts, Prediction, Site, SiteReturned
 from hcs_daemon.telemetry import Event, Telemetry, get_log
@@ -20,8 +20,6 @@ from hcs_daemon.vocabulary import ExplanationResult, SiteOutcome, Stage
 
 TRIES_ALONE = 3
 """So often a site that does not fit is tried alone before it is judged."""
-TILES_AT_ONCE = 256
-"""Tiles a call on the CPU: more make it no faster, and take memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +33,21 @@ class _Outputs:
 class Network:
     """One model on one device. Owned by the device thread; never touches the disk after it is loaded.
 
-    facts: the model and what it runs on, which changes when the card is given up.
+    facts: the model and what it runs on, which changes when the card is given up. at_once: tiles a call, by default
+    what suits the device.
     """
 
-    def __init__(self, package: Package, device: torch.device, telemetry: Telemetry, *, explain: bool) -> None:
+    def __init__(
+        self,
+        package: Package,
+        device: torch.device,
+        telemetry: Telemetry,
+        *,
+        explain: bool,
+        at_once: int | None = None,
+    ) -> None:
         self._package = package
+        self._wanted_at_once = at_once
         self._telemetry = telemetry
         self._log = get_log()
         self._explains = explain
@@ -114,7 +122,7 @@ class Network:
     def _run(self, sites: Sequence[Site]) -> list[_Outputs | str]:
         with torch.inference_mode():
             tiles = [self._tiler.tiles(site.pixels, site.pixel_size_um) for site in sites]
-            parts = [self._package.program(part) for part in torch.split(torch.cat(tiles), TILES_AT_ONCE)]
+            parts = [self._package.program(part) for part in torch.split(torch.cat(tiles), self._at_once)]
             means = []
             for name in ("logits", "embedding"):
                 by_site = torch.split(torch.cat([part[name] for part in parts]), [len(part) for part in tiles])
@@ -161,6 +169,7 @@ class Network:
     def _move_to(self, device: torch.device) -> None:
         self._device = device
         self._package = replace(self._package, program=self._package.program.to(device))
+        self._at_once = self._wanted_at_once or tiles_at_once(device)
         self._tiler = Tiler(self._package.manifest, device)
         self._explainer = Explainer(self._package, self._tiler, device) if self._explains else None
         self._telemetry.device_info.clear()

@@ -12,6 +12,11 @@ from hcs_daemon.device.manifest import Manifest, scale_problem
 from hcs_daemon.records import Pixels
 
 
+def tiles_at_once(device: torch.device) -> int:
+    """How many tiles a call: a card is kept busy, on the CPU what a layer gives stays in its caches."""
+    return 256 if device.type == "cuda" else 8
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Where a site's tiles lie. shape: (height, width) at the model's pixel size. corners: (row, column) of each."""
