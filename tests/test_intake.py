@@ -1523,6 +1523,17 @@ def test_under_other_settings_a_finished_plate_is_left_until_something_comes_to_
     assert len(second.sites) == 3
 
 
+def test_a_finished_plate_that_is_asked_for_is_done_again_under_other_settings(watched: Watched) -> None:
+    watched.well("A01")
+    watched.well("A02")
+    watched.run(20)
+    restored = watched.left_behind(outdated=True, state=PlateState.FINISHED)
+    second = Watched(watched.root.parent, restored=restored, clock=watched.clock, finite=True)
+    second.run(20)
+    assert set(second.closed) == {"A01", "A02"}
+    assert len(second.sites) == 2
+
+
 def test_a_line_of_a_channel_that_is_ignored_now_is_taken_back(tmp_path: Path) -> None:
     watched = Watched(tmp_path)
     watched.well("A01")

@@ -27,9 +27,13 @@ class Remembered:
 
 
 class History:
-    """The plates and files of an earlier run that were not seen again yet. Owned by the intake thread."""
+    """The plates and files of an earlier run that were not seen again yet. Owned by the intake thread.
 
-    def __init__(self, restored: Restored) -> None:
+    finite: somebody asked for just these plates, so that also a finished one is done again when it is outdated.
+    """
+
+    def __init__(self, restored: Restored, *, finite: bool) -> None:
+        self._finite = finite
         self._plates = {plate.acquisition: plate for plate in restored.plates}
         self._files: dict[AcquisitionId, dict[str, Remembered]] = {}
         self._loose = {rejection.path: rejection for rejection in restored.rejections}
@@ -42,11 +46,10 @@ class History:
             return
         for rejection in restored.rejections:
             self._remember(plate.acquisition, rejection)
-        if restored.outdated and restored.state is PlateState.ACQUIRING:
+        if restored.outdated and (self._finite or restored.state is PlateState.ACQUIRING):
             self.start_over(plate.acquisition)
             self._say_redone(
-                plate,
-                "model or expectations changed before it was finished; its wells are done again, as new revisions",
+                plate, "model or expectations are not the earlier run's; its wells are done again, as new revisions"
             )
             return
         plate.state, plate.shape, plate.outdated = restored.state, restored.shape, restored.outdated

@@ -82,7 +82,7 @@ class Intake:
         self._log = get_log()
         self._state = state = IntakeState(root, settings, channels, telemetry, now_utc)
         self._cache = PixelCache(settings.watch.cache_bytes)
-        self._history = History(restored)
+        self._history = History(restored, finite=finite)
         self._loading = Loading(state, self._cache, readers, wake, self._reread_failed)
         self._verdicts = Verdicts(state, self._cache, self._loading.dispatch, self._look_again)
         self._closing = Closing(state, instrument.name, self._loading.dispatch)
