@@ -45,7 +45,12 @@ def decoded(png: bytes) -> NDArray[np.uint8]:
 def model(*, demonstration: bool = False) -> ModelEntry:
     """The model of all results here."""
     return ModelEntry(
-        name="tiny", version="1.0", sha256="4f2a9c01" + "0" * 56, device="cpu", demonstration=demonstration
+        name="tiny",
+        version="1.0",
+        sha256="4f2a9c01" + "0" * 56,
+        device="cpu",
+        control_class="control",
+        demonstration=demonstration,
     )
 
 

@@ -14,14 +14,13 @@ from hcs_daemon.publish.plate_picture import (
     MARGIN,
     VERDICT_PX,
     class_colours,
-    control_class,
     draw_plate,
     latest,
     plate_shape,
 )
 from hcs_daemon.publish.schemas import WellResult
 from hcs_daemon.vocabulary import WellStatus
-from pictured import decoded, explanation, model, plate_file, verdict, well_result
+from pictured import decoded, model, plate_file, verdict, well_result
 
 CONTROL = verdict("control", 0.95, hit=False)
 
@@ -71,16 +70,6 @@ def test_a_well_is_shown_at_its_latest_time_point() -> None:
     assert [(found.well, found.time) for found in latest(results).values()] == [("A01", 2), ("A02", 3)]
 
 
-def test_a_hit_names_the_control_that_it_is_explained_against() -> None:
-    assert control_class(plate_file(), [well_result(explanation=explanation())]) == "control"
-
-
-def test_what_is_as_probable_as_a_hit_and_none_is_the_control() -> None:
-    assert control_class(plate_file(), [well_result(prediction=verdict("dmso", 0.9, hit=False))]) == "dmso"
-    assert control_class(plate_file(), [well_result(prediction=verdict("dmso", 0.8, hit=False))]) is None
-    assert control_class(plate_file(settings={}), [well_result(prediction=verdict("dmso", 1.0, hit=False))]) is None
-
-
 def test_twenty_classes_have_twenty_colours() -> None:
     names = ["control", *(f"class {number}" for number in range(19))]
     colours = class_colours(names, "control")
@@ -95,7 +84,7 @@ def test_twenty_classes_have_twenty_colours() -> None:
 def test_a_well_stands_where_it_is_on_the_plate(name: str) -> None:
     results = with_well(plate_of(96), name, prediction=verdict())
     position = WellPosition.parse(name)
-    colour = class_colours(["mito_fragmented"], None)["mito_fragmented"]
+    colour = class_colours(["mito_fragmented"], "control")["mito_fragmented"]
     _, row, column = patches(pixels_of(results), colour)[0]
     cell = (VERDICT_PX - LABEL_PX) / 12
     assert column == pytest.approx(MARGIN + LABEL_PX + (position.column - 0.5) * cell, abs=2)

@@ -143,6 +143,7 @@ def model_entry(facts: ModelFacts) -> ModelEntry:
         version=facts.version,
         sha256=facts.sha256,
         device=facts.device,
+        control_class=facts.control_class,
         demonstration=facts.demonstration,
     )
 

@@ -54,7 +54,7 @@ def draw_plate(plate: PlateFile, results: Sequence[WellResult]) -> bytes:
     canvas = FigureCanvasAgg(figure)
     sheet = _Sheet(figure)
     y = _head(sheet, plate, results)
-    bottom = _body(sheet, wells, control_class(plate, results), y) if wells else _nothing_yet(sheet, y)
+    bottom = _body(sheet, wells, plate.model.control_class, y) if wells else _nothing_yet(sheet, y)
     sheet.close(bottom + MARGIN // 2)
     canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib has not typed it
     rgba = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]  # nor this
@@ -74,25 +74,7 @@ def plate_shape(wells: Sequence[WellPosition]) -> tuple[int, int]:
     return next(shape for shape in PLATE_SHAPES.values() if rows <= shape[0] and columns <= shape[1])
 
 
-def control_class(plate: PlateFile, results: Sequence[WellResult]) -> str | None:
-    """The class of the controls, as far as the results prove it; None when they do not.
-
-    A hit is never the control's and is explained against it; a well as probable as a hit that is none is the control's.
-    """
-    model = plate.settings.get("model")
-    limit = model.get("hit_probability", 2.0) if isinstance(model, dict) else 2.0
-    for result in results:
-        prediction, explanation = result.prediction, result.explanation
-        if prediction is None:
-            continue
-        if prediction.hit and explanation is not None:
-            return explanation.against
-        if not prediction.hit and prediction.probabilities.get(prediction.label, 0.0) >= limit:
-            return prediction.label
-    return None
-
-
-def class_colours(classes: Sequence[str], control: str | None) -> dict[str, Colour]:
+def class_colours(classes: Sequence[str], control: str) -> dict[str, Colour]:
     """The control's class light grey, the others from Okabe and Ito, then lighter, then darker."""
     others = [name for name in classes if name != control]
     colours = {name: _tinted(number) for number, name in enumerate(others)}
@@ -260,7 +242,7 @@ class PlateMap:
         return [WellPosition(row, column) for row in range(1, self.rows + 1) for column in range(1, self.columns + 1)]
 
 
-def _body(sheet: _Sheet, wells: Mapping[WellPosition, WellResult], control: str | None, y: int) -> int:
+def _body(sheet: _Sheet, wells: Mapping[WellPosition, WellResult], control: str, y: int) -> int:
     """The three maps and the legend; returns where they end."""
     shape = plate_shape(list(wells))
     labels = {result.prediction.label for result in wells.values() if result.prediction}
@@ -306,7 +288,7 @@ def _probabilities(wells: Mapping[WellPosition, WellResult]) -> dict[WellPositio
     }
 
 
-def _letters(classes: Sequence[str], control: str | None) -> dict[str, str]:
+def _letters(classes: Sequence[str], control: str) -> dict[str, str]:
     """A letter for each class but the control's, where there are too many for colours alone."""
     others = [name for name in classes if name != control]
     if len(others) <= CLASSES_BY_COLOUR:
@@ -381,7 +363,7 @@ def _legend(
     place: Rect,
     wells: Mapping[WellPosition, WellResult],
     colours: Mapping[str, Colour],
-    control: str | None,
+    control: str,
 ) -> int:
     """What colours and marks mean, and how many wells each has; returns where it ends."""
     counts = Counter(result.prediction.label for result in wells.values() if result.prediction)

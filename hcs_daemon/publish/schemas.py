@@ -119,6 +119,7 @@ class ModelEntry(Document):
     version: str
     sha256: str
     device: str
+    control_class: str = Field(description="the class of untreated cells")
     demonstration: bool = False
 
 
