@@ -371,6 +371,8 @@ def _real(key: str, path: Path) -> Path:
 
 
 def _read_toml(path: Path) -> dict[str, dict[str, Any]]:
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        raise SettingsError(f"the settings {path} are no regular file", "name a TOML file with -c")
     try:
         text = path.read_bytes().decode("utf-8-sig")  # Windows editors write the mark
     except OSError as error:
@@ -517,6 +519,7 @@ _PLAIN = {
     "dict_type": "should be a table",
     "list_type": "should be a list",
     "string_type": "should be text, in quotes",
+    "path_type": "should be a path, in quotes",
     "too_short": "is empty",
     "string_too_short": "is empty",
 }

@@ -487,3 +487,8 @@ def test_every_setting_is_known_by_section_and_key() -> None:
     keys = known_keys()
     assert len(keys) == len(set(keys))
     assert {"watch.directory", "expect.channels", "model.package", "http.port"} <= set(keys)
+
+
+def test_settings_that_are_no_regular_file_are_refused_without_waiting(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no regular file"):
+        load_settings(tmp_path)

@@ -35,8 +35,10 @@ class Findings:
         try:
             say(f"{topic:<11} {look()}")
         except HcsError as error:
-            say(f"{topic:<11} REFUSED: {error.message}")
-            self.problems.append(error)
+            known = any(problem.message == error.message for problem in self.problems)
+            say(f"{topic:<11} {'cannot be told: see above' if known else f'REFUSED: {error.message}'}")
+            if not known:
+                self.problems.append(error)
 
 
 def check_settings(config: Path) -> int:
@@ -55,11 +57,7 @@ def check_settings(config: Path) -> int:
     findings.note("results", lambda: _results(settings))
     if not any(isinstance(problem, ResultsHeldError) for problem in findings.problems):  # that one has the port
         findings.note("http", lambda: _http(settings))
-    return _conclude(_distinct(findings.problems))
-
-
-def _distinct(problems: list[HcsError]) -> list[HcsError]:
-    return list({problem.message: problem for problem in problems}.values())
+    return _conclude(findings.problems)
 
 
 def _conclude(problems: list[HcsError]) -> int:

@@ -77,5 +77,5 @@ def _tell(account: Account, settings: Settings, found: Sequence[AcquisitionId], 
         reasons = ", ".join(f"{reason} {count}" for reason, count in account.rejections.most_common())
         say(f"{counted(account.rejections.total(), 'file')} rejected: {reasons}")
         say(f"  each with its hint in {REJECTED_NAME}")
-    for acquisition in found:
+    for acquisition in dict.fromkeys(found):
         say(f"results: {plate_folder(settings.results.directory, acquisition)}")
