@@ -724,6 +724,20 @@ def test_what_one_well_taught_closes_the_others_that_waited_for_it(tmp_path: Pat
     assert {well: watched.status(well) for well in watched.closed} == dict.fromkeys(("A01", "A02"), WellStatus.COMPLETE)
 
 
+def test_wells_whose_time_is_up_together_are_all_closed_with_what_they_have(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, overrides={"expect": {"sites_per_well": 0, "well_timeout_s": 30.0}})
+    wells = [f"A{column:02d}" for column in range(1, 7)]
+    for well in wells:
+        watched.write(name(well), picture(1))
+    watched.run(60)
+    assert {well: watched.closed[well].missing for well in watched.closed} == dict.fromkeys(wells, (1,))
+    assert set(watched.revisions.values()) == {1}
+    for well in wells:
+        watched.write(name(well, 2), picture(2))
+    watched.run(20)
+    assert {watched.status(well) for well in wells} == {WellStatus.COMPLETE}
+
+
 def test_an_index_says_how_many_sites_and_how_large_a_pixel_is(tmp_path: Path) -> None:
     watched = Watched(tmp_path, overrides=BY_INDEX)
     watched.write("Index.xml", index_xml({"A01": 2, "A02": 1}, pixel_size_um=0.75).encode())
@@ -1622,13 +1636,15 @@ def wait_out(watched: Watched) -> None:
     events=st.lists(EVENTS, max_size=25),
     last=st.permutations(sorted(FILES)),
     cache_bytes=st.sampled_from([0, 24 * 32 * 2 * 3, 1 << 30]),
+    sites_per_well=st.sampled_from([0, 1]),
 )
 @hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_happened_the_files_that_are_there_in_the_end_decide(
-    events: list[tuple[str, str, int]], last: list[str], cache_bytes: int
+    events: list[tuple[str, str, int]], last: list[str], cache_bytes: int, sites_per_well: int
 ) -> None:
+    expect = {"expect": {"sites_per_well": sites_per_well}}
     with tempfile.TemporaryDirectory() as folder, capture_logs():
-        watched = Watched(Path(folder) / "any", overrides={"watch": {"cache_bytes": cache_bytes}})
+        watched = Watched(Path(folder) / "any", overrides={"watch": {"cache_bytes": cache_bytes}, **expect})
         for event in events:
             watched = happen(watched, *event)
         later = watched.clock.utc().timestamp() + 100
@@ -1641,7 +1657,7 @@ def test_whatever_happened_the_files_that_are_there_in_the_end_decide(
         assert watched.metrics()["hcs_planes_pending"] == 0
         for well, closed in watched.closed.items():
             assert closed.ready.items() <= watched.sent_keys(well).items()
-        plain = Watched(Path(folder) / "plain")
+        plain = Watched(Path(folder) / "plain", overrides=expect)
         for file in FILES:
             plain.write(file, FILES[file][0], mtime=later + sorted(FILES).index(file))
         wait_out(plain)

@@ -77,7 +77,7 @@ class Watched:
         finite: bool = False,
         readers: InlineExecutor | HeldExecutor | None = None,
     ) -> None:
-        given = overrides or {}
+        given = self._overrides = overrides or {}
         expect = {"channels": CHANNELS, "sites_per_well": 1, "pixel_size_um": 0.6, **given.get("expect", {})}
         self.settings = make_settings(folder, {**given, "expect": expect})
         self.root = root or folder / "in"
@@ -250,8 +250,8 @@ class Watched:
 
     def restarted(self) -> "Watched":
         """The next start over the same folder and the same results."""
-        overrides = {"watch": {"cache_bytes": self.settings.watch.cache_bytes}}
-        second = Watched(self.root.parent, overrides=overrides, restored=self.left_behind(), clock=self.clock)
+        restored = self.left_behind()
+        second = Watched(self.root.parent, overrides=self._overrides, restored=restored, clock=self.clock)
         second.closed, second.revisions, second.said = self.closed, self.revisions, self.said
         second._sent = {stem: dict(closed.ready) for stem, closed in self.closed.items()}
         return second

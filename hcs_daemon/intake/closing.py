@@ -41,7 +41,7 @@ class Closing:
         for well in list(self._state.open_wells if sweep else touched):
             plate = self._state.plates[well.acquisition]
             book = plate.well(well)
-            if over or well in touched or self._is_due(book, now):  # touched wells are open
+            if over or well in touched or self._is_due(book, now):
                 worked |= self._review_well(plate, book, now, over=over)
         if sweep:
             self._next_sweep_s = now + SWEEP_S
@@ -60,7 +60,7 @@ class Closing:
         if book.outstanding:
             return False
         if book.last_plane_at is None:  # all its files went before they were read
-            del self._state.open_wells[book.well]
+            self._state.shut(book.well)
             return False
         per_well = self._state.settings.expect.sites_per_well
         timed_out = over or self.waited(book.touched_s, now)
@@ -72,7 +72,7 @@ class Closing:
         growing = book.sent is not None and now - book.touched_s < REVISE_AFTER_S
         if growing and not timed_out and (book.sent_decided or not decided):
             return False
-        del self._state.open_wells[book.well]
+        self._state.shut(book.well)
         if timed_out and census.expected > plate.learned_sites and not per_well:
             plate.learned_sites = census.expected
             self._touch_all(plate)

@@ -272,8 +272,7 @@ class Intake:
         )
         self._state.plates[plate.acquisition] = fresh
         for well in plate.wells:
-            self._state.open_wells.pop(well, None)
-            self._state.touched.pop(well, None)
+            self._state.shut(well)
         for file in self._state.files.values():
             if file.plane is not None and file.acquisition == plate.acquisition:
                 file.outcome = None

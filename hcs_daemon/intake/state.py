@@ -53,7 +53,7 @@ class IntakeState:
     """Owned by the intake thread.
 
     root: the watched folder. channels: names in the model's order. open_wells: not yet closed, oldest first. touched:
-    those to be looked at now. pending: planes of expected channels that are seen and not yet decided. awaited: how many
+    those of them to be looked at now. pending: planes of expected channels that are seen and not yet decided. awaited: how many
     ever were, each time that one was to be read.
     """
 
@@ -121,6 +121,11 @@ class IntakeState:
         """Something about the well is new: look whether it can be closed."""
         self.open_wells[book.well] = None
         self.touched[book.well] = None
+
+    def shut(self, well: WellId) -> None:
+        """The well is not open any more, nor is it to be looked at, whatever another taught it since."""
+        self.open_wells.pop(well, None)
+        self.touched.pop(well, None)
 
     def reopen(self, plate: PlateBook) -> None:
         """A plane came to a plate; a finished one acquires again."""
