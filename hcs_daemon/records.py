@@ -279,12 +279,17 @@ class PlateNews:
 
 @dataclass(frozen=True, slots=True)
 class SiteWanted:
-    """Publish asks intake for a site's pixels once more: to be explained (target given), or only drawn."""
+    """Publish asks intake for a site's pixels once more: to be explained (target given), or only drawn.
+
+    predict: the device is to predict it anew instead, for what it said of this key was lost; no answer comes but the
+    prediction.
+    """
 
     site: SiteId
     key: tuple[str, ...]
     explain_target: str | None = None
     explain_against: str | None = None
+    predict: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,6 +255,35 @@ def test_a_well_that_lacks_a_plane_is_published_as_partial_and_revised_when_it_c
     spine.end()
 
 
+def test_a_plane_written_anew_on_a_finished_plate_revises_its_well(tmp_path: Path) -> None:
+    images = simulate(tmp_path)
+    spine = Spine(make_settings(tmp_path, {"watch": {**_watch(tmp_path), "rescan_s": 5.0}}), Clock())
+    spine.run(20)
+    assert json.loads((acquisition(tmp_path) / "plate.json").read_bytes())["state"] == "finished"
+    for number, source in enumerate(("B03", "B02"), 2):
+        (images / plane("A01", 1)).write_bytes((images / plane(source, 1)).read_bytes())
+        spine.run(40)
+        assert wells(tmp_path)["A01"]["revision"] == number
+        assert spine.publish_stage.idle
+    plate = json.loads((acquisition(tmp_path) / "plate.json").read_bytes())
+    assert (plate["state"], plate["revisions"]) == ("finished", 8)
+    assert spine.device.predicted.count("A01/1") == 3
+    spine.end()
+
+
+def test_a_plane_written_anew_where_somebody_changed_the_result_revises_its_well(tmp_path: Path) -> None:
+    images = simulate(tmp_path, sites=2, positions=[WellPosition.parse("A01"), WellPosition.parse("A02")])
+    spine = Spine(make_settings(tmp_path, {"watch": {**_watch(tmp_path), "rescan_s": 5.0}}), Clock())
+    spine.run(120)
+    changed = acquisition(tmp_path) / "wells" / "A01.json"
+    changed.write_text(changed.read_text().replace("complete", "COMPLETE"))
+    (images / plane("A01", 1)).write_bytes((images / plane("A02", 1)).read_bytes())
+    spine.run(120)
+    assert (wells(tmp_path)["A01"]["status"], wells(tmp_path)["A01"]["revision"]) == ("complete", 2)
+    assert spine.publish_stage.idle
+    spine.end()
+
+
 def test_a_file_that_is_still_growing_is_left_alone_until_it_rests(tmp_path: Path) -> None:
     images = simulate(tmp_path, positions=[WellPosition.parse("A01")])
     growing = images / plane("A01", 1)

@@ -216,6 +216,17 @@ def test_a_late_plane_makes_a_second_revision_and_the_first_is_kept(tmp_path: Pa
     assert verify_ledger(desk.results).broken is None
 
 
+def test_a_site_that_failed_is_remembered_when_its_finished_plate_grows(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path, NOT_EXPLAINED)
+    closed = closed_well(sites=(1, 2))
+    desk.tell(plate_news(), closed, predicted(closed, 1, [math.nan] * 6), predicted(closed, 2), FINISHED)
+    desk.pass_time(60)
+    assert desk.plate()["state"] == "finished"
+    again = replace(closed, ready={**closed.ready, 3: closed_well(sites=(3,)).ready[3]}, expected_sites=3)
+    desk.tell(plate_news(), predicted(again, 3), again)
+    assert desk.result()["sites"] == {"expected": 3, "analysed": 2, "missing": [], "rejected": [], "failed": [1]}
+
+
 def test_what_says_nothing_new_is_not_published_again(tmp_path: Path) -> None:
     desk = Desktop(tmp_path)
     desk.publish(closed_well())

@@ -60,7 +60,7 @@ class Loading:
 
     def want(self, wanted: SiteWanted) -> None:
         """Bring a site's pixels together once more; before the others, for it finishes a well."""
-        self._queue.appendleft(Load(wanted.site, wanted.key, wanted))
+        self._queue.appendleft(Load(wanted.site, wanted.key, None if wanted.predict else wanted))
 
     def dispatch(self, plate: PlateBook, book: WellBook, only: int | None = None) -> None:
         """Queue the well's complete sites for the device, each once for the same bytes."""

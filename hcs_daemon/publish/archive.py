@@ -86,6 +86,8 @@ class Archive:
             folder = plate_folder(self._results, acquisition)
             read = self._read_folder(folder) if folder.is_dir() else None
             desk = self._furnish(read) if read is not None else Desk(acquisition, folder, self._fingerprint)
+            # what is damaged at the start intake never hears of, and does again by itself
+            desk.damaged = frozenset(path for path, _ in read.damaged) if read is not None else frozenset()
             self.desks[acquisition] = desk
             self._settled.pop(acquisition, None)
         return desk
@@ -99,8 +101,8 @@ class Archive:
         """Let go of plates that are finished and written."""
         for acquisition, desk in list(self.desks.items()):
             finished = desk.written is not None and desk.written.state is PlateState.FINISHED
-            done = desk.frozen or (finished and not (desk.stale or desk.refreshing or desk.waiting))
-            if done and not self._gallery.holds(acquisition):
+            done = desk.frozen or (finished and not (desk.stale or desk.refreshing))
+            if done and not desk.expecting and not self._gallery.holds(acquisition):
                 del self.desks[acquisition]
                 self._gallery.close(acquisition)
                 if desk.written is not None:

@@ -33,9 +33,11 @@ class Desk:
 
     fingerprint: of the present settings. results: the newest published revision of each well. A closed well goes from
     `closed` (lacks predictions) to `explaining` (lacks answers) to `unwritten` (waits for the disk; its `content`) to
-    `results`. pictures_missing: wells whose picture an earlier run did not finish. written: plate.json as it is on the
-    disk. stale: something came since the plate-level files were last compared with it. refreshing: they wait for the
-    disk. refresh_s: when they may be written next, monotonic seconds.
+    `results`. unused: sites whose prediction no result holds: their well is not closed yet, or the model failed.
+    damaged: where results lay that somebody changed while this plate was put away. pictures_missing: wells whose
+    picture an earlier run did not finish. written: plate.json as it is on the disk. stale: something came since the
+    plate-level files were last compared with it. refreshing: they wait for the disk. refresh_s: when they may be
+    written next, monotonic seconds.
     """
 
     acquisition: AcquisitionId
@@ -43,6 +45,8 @@ class Desk:
     fingerprint: str
     results: dict[WellId, WellResult] = field(default_factory=dict)
     predictions: dict[SiteId, Prediction] = field(default_factory=dict)
+    unused: set[SiteId] = field(default_factory=set)
+    damaged: frozenset[Path] = frozenset()
     rejections: dict[str, Rejection] = field(default_factory=dict)
     closed: dict[WellId, WellClosed] = field(default_factory=dict)
     explaining: dict[WellId, Answers] = field(default_factory=dict)
@@ -63,6 +67,11 @@ class Desk:
     def waiting(self) -> bool:
         """Whether a closed well is not written yet."""
         return bool(self.closed or self.explaining or self.unwritten)
+
+    @property
+    def expecting(self) -> bool:
+        """Whether what is held here is still needed: by a closed well, or by one that intake may close."""
+        return self.waiting or bool(self.unused)
 
     @property
     def state(self) -> PlateState:

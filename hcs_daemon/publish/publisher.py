@@ -27,6 +27,7 @@ from hcs_daemon.publish.documents import (
     is_finite,
     rejection_line,
     unusable,
+    well_json,
     well_result,
 )
 from hcs_daemon.publish.files import make_folder
@@ -48,7 +49,7 @@ from hcs_daemon.records import (
     WellClosed,
 )
 from hcs_daemon.telemetry import Event, Telemetry, get_log
-from hcs_daemon.vocabulary import Stage
+from hcs_daemon.vocabulary import PlateState, Stage
 
 Message = PlateNews | Rejection | WellClosed | Prediction | SiteReturned
 
@@ -195,9 +196,11 @@ class Publisher:
                 desk.explaining.pop(message.well, None)
                 desk.closed[message.well] = message
                 self._try(desk, message.well)
+                self._predict_again(desk, message)
             case Prediction():
                 desk = self._archive.desk(message.site.well.acquisition)
                 desk.predictions[message.site] = message
+                desk.unused.add(message.site)
                 self._try(desk, message.site.well)
             case SiteReturned():
                 if not self._gallery.receive(message, now_s):
@@ -206,6 +209,9 @@ class Publisher:
     def _hear(self, desk: Desk, news: PlateNews, now_s: float) -> None:
         desk.news, desk.stale = news, True
         desk.opened_at = desk.opened_at or self._now_utc()
+        if news.state is PlateState.FINISHED:
+            # every well is closed with the predictions that it uses; what failed is needed if its well is closed again
+            desk.unused = {site for site in desk.unused if unusable(desk.predictions[site]) is not None}
         if desk.is_due(now_s):
             self._plates.refresh(desk, now_s)
         if news.pixel_size_um is not None and not desk.frozen:
@@ -237,6 +243,7 @@ class Publisher:
         if draft is None:
             return
         del desk.closed[well]
+        desk.unused -= {SiteId(well, site) for site in draft.predictions}
         if desk.newest_content(well) == draft_content(draft, self._facts, self._fingerprint):
             return
         wanted = self._explanations(draft)
@@ -246,12 +253,19 @@ class Publisher:
         else:
             self._commit(desk, Answers(draft))
 
+    def _predict_again(self, desk: Desk, closed: WellClosed) -> None:
+        """Predictions that were lost with a damaged result do not come by themselves: intake holds them for done."""
+        if closed.well in desk.closed and well_json(desk.folder, closed.well) in desk.damaged:
+            for site, key in closed.ready.items():
+                if not _is_of(desk.predictions.get(SiteId(closed.well, site)), key):
+                    self._wanted.append(SiteWanted(SiteId(closed.well, site), key, predict=True))
+
     def _draft(self, desk: Desk, closed: WellClosed) -> WellDraft | None:
         usable: dict[int, Prediction] = {}
         failed: dict[int, str] = {}
         for site, key in closed.ready.items():
             prediction = desk.predictions.get(SiteId(closed.well, site))
-            if prediction is None or prediction.key != key:
+            if prediction is None or not _is_of(prediction, key):
                 return None
             failure = unusable(prediction)
             if failure is None:
@@ -349,3 +363,7 @@ class Publisher:
             latency_s=result.timing.latency_s,
         )
         self._wanted += self._gallery.published(desk, answers, result, now_s)
+
+
+def _is_of(prediction: Prediction | None, key: tuple[str, ...]) -> bool:
+    return prediction is not None and prediction.key == key
