@@ -517,6 +517,83 @@ def test_a_copy_of_bytes_that_were_rewritten_is_a_copy_no_more(watched: Watched)
     assert watched.uses("A01") == {A01: "analysed", name("A01", 2): "analysed", copy: "superseded"}
 
 
+def test_a_published_file_that_is_renamed_is_the_same_under_its_new_name(watched: Watched) -> None:
+    watched.well("A01")
+    watched.well("A02")
+    watched.run(40)
+    renamed = A01.replace(".tiff", ".tif")
+    watched.path(A01).rename(watched.path(renamed))
+    watched.run(40)
+    assert watched.said == []
+    assert watched.uses("A01") == {renamed: "analysed", name("A01", 2): "analysed"}
+    assert watched.closed["A01"].ready == watched.sent_keys("A01")
+    assert len(watched.sites) == 2
+    assert watched.news[P1].counts["accepted"] == 4
+    assert watched.unaccounted() == []
+
+
+def test_a_file_renamed_there_and_back_is_the_same_under_its_old_name(watched: Watched) -> None:
+    watched.well("A01")
+    watched.well("A02")
+    watched.run(40)
+    renamed = A01.replace(".tiff", ".tif")
+    watched.path(A01).rename(watched.path(renamed))
+    watched.run(40)
+    watched.path(renamed).rename(watched.path(A01))
+    watched.run(40)
+    assert watched.said == []
+    assert watched.uses("A01") == {A01: "analysed", name("A01", 2): "analysed"}
+    assert watched.unaccounted() == []
+
+
+def test_a_file_renamed_while_nothing_ran_is_the_same_under_its_new_name(watched: Watched) -> None:
+    watched.well("A01")
+    watched.well("A02")
+    watched.run(40)
+    renamed = A01.replace(".tiff", ".tif")
+    watched.path(A01).rename(watched.path(renamed))
+    second = again(watched)
+    second.run(40)
+    assert second.said == []
+    assert second.uses("A01") == {renamed: "analysed", name("A01", 2): "analysed"}
+    assert second.sites == []
+    assert second.news[P1].counts["accepted"] == 4
+
+
+def test_a_copy_whose_original_was_removed_counts_once_it_is_written_again(watched: Watched) -> None:
+    watched.well("A01")
+    watched.well("A02")
+    copy = A01.replace(".tiff", ".tif")
+    watched.run(5)
+    watched.write(copy, picture(11))
+    watched.run(10)
+    watched.path(A01).unlink()
+    watched.run(60)
+    assert "if the first is gone from the disk, write this one again" in watched.standing[copy].hint
+    watched.write(copy, picture(11))
+    watched.run(20)
+    assert watched.standing == {}
+    assert watched.uses("A01") == {copy: "analysed", name("A01", 2): "analysed"}
+    assert watched.unaccounted() == []
+
+
+def test_a_complete_folder_is_not_done_before_a_copy_is_judged(tmp_path: Path) -> None:
+    readers = HeldExecutor()
+    watched = Watched(tmp_path, finite=True, readers=readers)
+    copy = A01.replace(".tiff", ".tif")
+    watched.well("A01")
+    watched.write(copy, picture(11))
+    watched.intake.report(scan_once(watched.root), watched.clock.now)
+    watched.work()
+    while len(readers):
+        assert not watched.intake.idle
+        readers.work()
+        watched.work()
+    assert watched.intake.idle
+    assert len(watched.said) == 1
+    assert watched.status("A01") is WellStatus.COMPLETE
+
+
 # ---- files that are not whole
 
 

@@ -17,6 +17,7 @@ from hcs_daemon.intake.reading import (
     Unread,
     confirm,
     look,
+    look_for_first,
     read_plane,
     reread_site,
 )
@@ -158,6 +159,34 @@ def test_a_link_to_nowhere_is_looked_at_itself(tmp_path: Path) -> None:
     link = tmp_path / "a.tiff"
     link.symlink_to(tmp_path / "none")
     assert look(link) == Sighting(link, link.lstat().st_size, link.lstat().st_mtime_ns)
+
+
+def test_a_first_file_is_gone_only_where_its_twin_is_there(tmp_path: Path) -> None:
+    first, twin = tmp_path / "a.tiff", tmp_path / "a.tif"
+    for path in (first, twin):
+        path.write_bytes(tiff(plane()))
+    about = record(twin)
+
+    def gone() -> bool:
+        return look_for_first(about, twin, "a.tiff", first).gone
+
+    assert not gone()
+    first.unlink()
+    assert gone()
+    twin.unlink()
+    assert not gone(), "the share is away"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows takes both names for one")
+def test_a_name_that_only_its_capital_letters_set_apart_is_the_same_file(tmp_path: Path) -> None:
+    """Two links to one file look like a renamed file on a disk where capital letters do not matter."""
+    first, twin = tmp_path / "a.tiff", tmp_path / "A.TIFF"
+    first.write_bytes(tiff(plane()))
+    twin.hardlink_to(first)
+    assert look_for_first(record(first), twin, "a.tiff", first).gone
+    twin.unlink()
+    twin.write_bytes(tiff(plane()))
+    assert not look_for_first(record(first), twin, "a.tiff", first).gone
 
 
 def test_a_site_is_read_again_but_for_what_is_held(tmp_path: Path) -> None:

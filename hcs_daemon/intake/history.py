@@ -68,6 +68,12 @@ class History:
         if name in files:
             files[name] = replace(files[name], size_bytes=_NEVER)
 
+    def forget(self, plate: PlateBook, name: str) -> None:
+        """A file that was accepted is there no more, and another took its place."""
+        before = self._files.get(plate.acquisition, {}).pop(name, None)
+        if before is not None and before.outcome is not None:
+            plate.counts[before.outcome] -= 1
+
     def start_over(self, acquisition: AcquisitionId) -> None:
         """Have all files of a plate read again when they are met, and counted anew."""
         files = self._files.get(acquisition, {})

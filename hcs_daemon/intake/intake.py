@@ -25,7 +25,18 @@ from hcs_daemon.intake.cache import PixelCache
 from hcs_daemon.intake.closing import Closing
 from hcs_daemon.intake.history import History
 from hcs_daemon.intake.loading import Loading
-from hcs_daemon.intake.reading import Changed, Decoded, Gone, NotYet, Outcome, Refused, confirm, read_plane
+from hcs_daemon.intake.reading import (
+    Changed,
+    Decoded,
+    Gone,
+    NotYet,
+    Outcome,
+    Refused,
+    Twin,
+    confirm,
+    look_for_first,
+    read_plane,
+)
 from hcs_daemon.intake.stability import Settling
 from hcs_daemon.intake.state import FileEntry, IntakeState, ToDevice, ToPublish
 from hcs_daemon.intake.validation import Expected, Refusal
@@ -41,7 +52,7 @@ TRY_AGAIN_S = 60.0
 TRY_AGAIN_AT_MOST_S = 3600.0
 """A refused file that may still grow is tried again even when nothing about it changed, ever less often."""
 
-Answer = Outcome | Manifest | None
+Answer = Outcome | Twin | Manifest | None
 """What reading a file came to. None: it is there as it was seen, and nothing more was to be known of it."""
 
 
@@ -84,7 +95,14 @@ class Intake:
         self._cache = PixelCache(settings.watch.cache_bytes)
         self._history = History(restored, finite=finite)
         self._loading = Loading(state, self._cache, readers, wake, self._reread_failed)
-        self._verdicts = Verdicts(state, self._cache, self._loading.dispatch, self._look_again)
+        self._verdicts = Verdicts(
+            state,
+            self._cache,
+            self._history,
+            dispatch=self._loading.dispatch,
+            look_again=self._look_again,
+            look_for_first=self._look_for_first,
+        )
         self._closing = Closing(state, instrument.name, self._loading.dispatch)
         self._settling = Settling(0.0 if finite else settings.watch.settle_s)
         self._backlog = None if finite else self._backlog_of(restored)
@@ -299,11 +317,13 @@ class Intake:
         started = False
         while room and self._ready and self._reading < self._reads_at_once:
             file, stable = self._ready.popleft()
-            self._reading += 1
-            future = self._readers.submit(self._job(file), stable)
-            future.add_done_callback(partial(self._read_done, file, stable))
+            self._submit(file, stable, partial(self._job(file), stable))
             started = True
         return started
+
+    def _submit(self, file: FileEntry, stable: StableFile, job: Callable[[], Answer]) -> None:
+        self._reading += 1
+        self._readers.submit(job).add_done_callback(partial(self._read_done, file, stable))
 
     def _job(self, file: FileEntry) -> Callable[[StableFile], Answer]:
         if file.kind is FileKind.METADATA:
@@ -334,6 +354,8 @@ class Intake:
         match answer:
             case Decoded():
                 self._verdicts.accept(file, stable, answer, now)
+            case Twin():
+                self._verdicts.pair(file, answer, now)
             case Refused(refusal, sha256):
                 self._doubt(file, refusal, sha256, now)
             case NotYet(detail):
@@ -406,6 +428,11 @@ class Intake:
         book.remove((record.id.site.site, record.channel, record.id.z), record.source.path)
         self._history.distrust(acquisition, record.source.path)
         self._state.touch(book)
+
+    def _look_for_first(self, file: FileEntry, record: PlaneRecord, first: str) -> None:
+        """A file with the bytes of another one may be that one, renamed."""
+        stable = StableFile(file.path, file.size_bytes, file.mtime_ns)
+        self._submit(file, stable, partial(look_for_first, record, file.path, first, self._state.path_of(first)))
 
     def _look_again(self, plate: PlateBook, name: str) -> None:
         file = self._state.files.get(self._state.path_of(name))

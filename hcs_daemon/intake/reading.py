@@ -49,6 +49,15 @@ class Gone:
     """The file is not there any more."""
 
 
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """A good plane with the bytes of the first at its address. gone: the first is on the disk no more."""
+
+    record: PlaneRecord
+    first: str
+    gone: bool
+
+
 Outcome = Decoded | Refused | Changed | NotYet | Gone
 
 
@@ -88,6 +97,28 @@ def confirm(file: StableFile) -> Outcome | None:
     if (now.size_bytes, now.mtime_ns) != (file.size_bytes, file.mtime_ns):
         return Changed(now)
     return None
+
+
+def look_for_first(record: PlaneRecord, twin: Path, name: str, first: Path) -> Twin:
+    """Whether the first of two files with the same bytes is still there. name: the first's, below the watched folder.
+
+    Where even the twin is not, the share is away and nothing is known.
+    """
+    try:
+        first.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return Twin(record, name, gone=twin.exists())
+    except OSError:
+        return Twin(record, name, gone=False)
+    return Twin(record, name, gone=_is_respelled(first, twin))
+
+
+def _is_respelled(first: Path, twin: Path) -> bool:
+    """Whether it is one file, whose old name still finds it where capital letters do not matter."""
+    try:
+        return str(first).casefold() == str(twin).casefold() and first.samefile(twin)
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

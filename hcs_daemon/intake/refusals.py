@@ -68,5 +68,5 @@ def duplicate(path: str) -> Refusal:
     return Refusal(
         Reason.DUPLICATE_PLANE,
         f"the same bytes at the same address as {path}",
-        "the first one counts; remove the copy",
+        "the first one counts: remove the copy, but if the first is gone from the disk, write this one again instead",
     )

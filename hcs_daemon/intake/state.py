@@ -53,8 +53,8 @@ class IntakeState:
     """Owned by the intake thread.
 
     root: the watched folder. channels: names in the model's order. open_wells: not yet closed, oldest first. touched:
-    those of them to be looked at now. pending: planes of expected channels that are seen and not yet decided. awaited: how many
-    ever were, each time that one was to be read.
+    those of them to be looked at now. pending: planes of expected channels that are seen and not yet decided. awaited:
+    how many ever were, each time that one was to be read.
     """
 
     root: Path

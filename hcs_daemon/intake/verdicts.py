@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from hcs_daemon.intake import refusals
-from hcs_daemon.intake.assembly import ANALYSED_Z, PlaneKey, PlateBook, WellBook, site_key
+from hcs_daemon.intake.assembly import ANALYSED_Z, PlaneKey, PlateBook, WellBook, key_of, site_key
 from hcs_daemon.intake.cache import PixelCache
-from hcs_daemon.intake.history import outcome_of
-from hcs_daemon.intake.reading import Decoded
+from hcs_daemon.intake.history import History, outcome_of
+from hcs_daemon.intake.reading import Decoded, Twin
 from hcs_daemon.intake.state import FileEntry, IntakeState
 from hcs_daemon.intake.validation import Refusal
 from hcs_daemon.records import PlaneRecord, Rejection, SourceFile, StableFile
@@ -22,19 +22,25 @@ class Verdicts:
     """Accepts and refuses. Owned by the intake thread.
 
     dispatch: told of a site that got a plane. look_again: told the name of a file whose verdict may be another now.
+    look_for_first: told of a file with the bytes of another at its address, and that one's name; answered by `pair`.
     """
 
     def __init__(
         self,
         state: IntakeState,
         cache: PixelCache,
+        history: History,
+        *,
         dispatch: Callable[[PlateBook, WellBook, int], None],
         look_again: Callable[[PlateBook, str], None],
+        look_for_first: Callable[[FileEntry, PlaneRecord, str], None],
     ) -> None:
         self._state = state
         self._cache = cache
+        self._history = history
         self._dispatch = dispatch
         self._look_again = look_again
+        self._look_for_first = look_for_first
         self._log = get_log()
 
     def accept(self, file: FileEntry, stable: StableFile, decoded: Decoded, now: float) -> None:
@@ -154,6 +160,31 @@ class Verdicts:
             self._remove(plate, book, key, file)
             self._recount(file, None)
 
+    def pair(self, file: FileEntry, twin: Twin, now: float) -> None:
+        """A plane whose bytes are at its address already: a copy, or the first one itself under another name."""
+        plate = self._state.plates[file.acquisition]
+        if plate.shape is None:
+            return  # all of the plate is done again since, and this file too
+        book, key = plate.well(twin.record.id.site.well), key_of(twin.record)
+        if not book.holds(key, twin.first):
+            self._place(file, plate, twin.record, plate.shape, now)
+        elif twin.gone:
+            self._log.info(Event.FILE_CHANGED, path=file.name, detail=f"was {twin.first}")
+            book.remove(key, twin.first)
+            self._drop(plate, twin.first)
+            self._place(file, plate, twin.record, plate.shape, now)
+        else:
+            self.refuse(file, refusals.duplicate(twin.first), twin.record.source.sha256, now)
+
+    def _drop(self, plate: PlateBook, name: str) -> None:
+        """A file has another name now; should the old one come back, it is met anew."""
+        file = self._state.files.pop(self._state.path_of(name), None)
+        if file is None:
+            self._history.forget(plate, name)
+            return
+        self._state.settle_account(file)
+        self._recount(file, None)
+
     def _place(
         self, file: FileEntry, plate: PlateBook, record: PlaneRecord, shape: tuple[int, int], now: float
     ) -> None:
@@ -164,7 +195,7 @@ class Verdicts:
         book = plate.well(record.id.site.well)
         twin = book.place(record)
         if twin is not None:
-            self.refuse(file, refusals.duplicate(twin), record.source.sha256, now)
+            self._look_for_first(file, record, twin)
             return
         self.withdraw(file, "the file is whole now and was accepted")
         file.decided, file.tries = True, 0
