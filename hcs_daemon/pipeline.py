@@ -29,6 +29,8 @@ from hcs_daemon.telemetry import Event, Telemetry, get_log
 from hcs_daemon.vocabulary import Stage
 
 T = TypeVar("T")
+LATER_AT_MOST = 4
+"""Sites that may wait with their pixels to be explained for a picture."""
 PUBLISH_LIMIT = 256
 """Messages that may wait for the publish stage before the stages before it pause."""
 
@@ -142,7 +144,10 @@ class IntakeStage:
 
 
 class DeviceStage:
-    """Fills batches and runs them; explanations go first, since each finishes a well."""
+    """Fills batches and runs them.
+
+    Explanations that finish a well go first; those that only a picture waits for go last.
+    """
 
     def __init__(self, device: Device, batcher: Batcher, mail: Mail, telemetry: Telemetry) -> None:
         self._device = device
@@ -150,6 +155,7 @@ class DeviceStage:
         self._mail = mail
         self._telemetry = telemetry
         self._tasks: deque[ExplainTask] = deque()
+        self._later: deque[ExplainTask] = deque()
         self._log = get_log()
         self.draining = False
 
@@ -157,12 +163,21 @@ class DeviceStage:
         """One batch or one explanation; whether anything was done."""
         self._take(now)
         self._telemetry.stage_queue_items.labels(Stage.INFER).set(len(self._batcher) + len(self._mail.device))
-        self._telemetry.stage_queue_items.labels(Stage.EXPLAIN).set(len(self._tasks))
+        self._telemetry.stage_queue_items.labels(Stage.EXPLAIN).set(len(self._tasks) + len(self._later))
         if not self._mail.publish.room:
             return False
-        if self._tasks:
-            self._mail.publish.put(self._device.explain(self._tasks.popleft()))
+        if self._explain(self._tasks) or self._predict(now):
             return True
+        # what fills the queue of pictures stands before the sites that it keeps from coming in
+        return (not len(self._batcher) or self._later_full) and self._explain(self._later)
+
+    def _explain(self, tasks: deque[ExplainTask]) -> bool:
+        if not tasks:
+            return False
+        self._mail.publish.put(self._device.explain(tasks.popleft()))
+        return True
+
+    def _predict(self, now: float) -> bool:
         batch = self._batcher.flush() if self.draining else self._batcher.ready(now)
         if not batch:
             return False
@@ -178,7 +193,11 @@ class DeviceStage:
     @property
     def idle(self) -> bool:
         """Whether nothing waits for the device."""
-        return not (len(self._mail.device) or len(self._batcher) or self._tasks)
+        return not (len(self._mail.device) or len(self._batcher) or self._tasks or self._later)
+
+    @property
+    def _later_full(self) -> bool:
+        return len(self._later) >= LATER_AT_MOST
 
     def _log_prediction(self, prediction: Prediction) -> None:
         well = prediction.site.well
@@ -191,9 +210,9 @@ class DeviceStage:
         )
 
     def _take(self, now: float) -> None:
-        while not self._batcher.full and (item := self._mail.device.take()) is not None:
+        while not (self._batcher.full or self._later_full) and (item := self._mail.device.take()) is not None:
             if isinstance(item, ExplainTask):
-                self._tasks.append(item)
+                (self._tasks if item.wanted.urgent else self._later).append(item)
             else:
                 self._batcher.add(item, now)
 

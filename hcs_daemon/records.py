@@ -282,7 +282,7 @@ class SiteWanted:
     """Publish asks intake for a site's pixels once more: to be explained (target given), or only drawn.
 
     predict: the device is to predict it anew instead, for what it said of this key was lost; no answer comes but the
-    prediction.
+    prediction. urgent: a well waits for it to be written; otherwise only a picture does.
     """
 
     site: SiteId
@@ -290,6 +290,7 @@ class SiteWanted:
     explain_target: str | None = None
     explain_against: str | None = None
     predict: bool = False
+    urgent: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from hcs_daemon.intake.intake import Intake
 from hcs_daemon.pipeline import DeviceStage, IntakeStage, Mail, Mailbox, PublishStage
 from hcs_daemon.plate import WellPosition
 from hcs_daemon.publish.publisher import Publisher
+from hcs_daemon.records import ExplainTask, Site, SiteReturned, SiteWanted
 from hcs_daemon.simulate.instrument import simulate_plate
 from hcs_daemon.simulate.spoil import eight_bit_scaled, truncated
 from hcs_daemon.telemetry import Telemetry, parse_metrics
@@ -347,6 +348,38 @@ def test_explanations_go_before_the_next_batch(tmp_path: Path) -> None:
     spine.run(60)
     assert spine.device.batches == [1] * 6
     assert sorted(spine.device.explained) == sorted(spine.device.predicted)
+    spine.end()
+
+
+def test_explanations_that_only_a_picture_waits_for_come_last(tmp_path: Path) -> None:
+    simulate(tmp_path)
+    spine = Spine(make_settings(tmp_path), Clock())
+    for _ in range(8):
+        spine.scanner.step(spine.clock.now)
+        spine.intake_stage.step(spine.clock.now)
+        spine.clock.advance(0.5)
+    sites = []
+    while (site := spine.mail.device.take()) is not None:
+        assert isinstance(site, Site)
+        sites.append(site)
+    drawn, explained, predicted = sites[0], sites[1], sites[2:]
+    for number in range(6):
+        wanted = SiteWanted(drawn.id, drawn.key, "much_DNA", "control", urgent=False)
+        spine.mail.device.put(ExplainTask(wanted, drawn))
+        if number == 1:
+            spine.mail.device.put(
+                ExplainTask(SiteWanted(explained.id, explained.key, "much_DNA", "control"), explained)
+            )
+            for site in predicted:
+                spine.mail.device.put(site)
+    spine.device_stage.draining = True
+    done = []
+    while spine.device_stage.step(spine.clock.now):
+        while (message := spine.mail.publish.take()) is not None:
+            done.append(type(message).__name__ if not isinstance(message, SiteReturned) else message.wanted.urgent)
+    assert spine.device_stage.idle
+    kinds = [kind for kind in done if kind not in {"PlateNews", "WellClosed", "Rejection"}]
+    assert kinds == [True, *["Prediction"] * len(predicted), *[False] * 6]
     spine.end()
 
 

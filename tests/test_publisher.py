@@ -754,7 +754,7 @@ def test_a_start_draws_what_an_earlier_run_did_not(tmp_path: Path) -> None:
     again = desk.again()
     assert again.tell(plate_news(pixel_size_um=None)) == []  # intake could not load a site yet
     (wanted,) = again.tell(plate_news())
-    assert wanted == SiteWanted(SiteId(closed.well, 1), closed.ready[1], "much_DNA", "control")
+    assert wanted == SiteWanted(SiteId(closed.well, 1), closed.ready[1], "much_DNA", "control", urgent=False)
     again.tell(answered(wanted))
     again.tell(FINISHED)
     again.draw()

@@ -49,6 +49,7 @@ class Loading:
         self._wake = wake
         self._look_again = look_again
         self._queue: deque[Load] = deque()
+        self._later: deque[Load] = deque()
         self._finished: deque[tuple[Load, tuple[PlaneRecord, ...], Future[Pixels | Unread]]] = deque()
         self._under_way = 0
         self._log = get_log()
@@ -56,11 +57,14 @@ class Loading:
     @property
     def busy(self) -> bool:
         """Whether a site waits or is being loaded."""
-        return bool(self._queue or self._under_way or self._finished)
+        return bool(self._queue or self._later or self._under_way or self._finished)
 
     def want(self, wanted: SiteWanted) -> None:
-        """Bring a site's pixels together once more; before the others, for it finishes a well."""
-        self._queue.appendleft(Load(wanted.site, wanted.key, None if wanted.predict else wanted))
+        """Bring a site's pixels together once more: before the others where it finishes a well, else after them."""
+        if wanted.urgent:
+            self._queue.appendleft(Load(wanted.site, wanted.key, None if wanted.predict else wanted))
+        else:
+            self._later.append(Load(wanted.site, wanted.key, wanted))
 
     def dispatch(self, plate: PlateBook, book: WellBook, only: int | None = None) -> None:
         """Queue the well's complete sites for the device, each once for the same bytes."""
@@ -75,8 +79,11 @@ class Loading:
     def start(self, *, room: bool) -> bool:
         """Begin what fits; whether anything was. room: whether the stages after this one take more."""
         started = False
-        while room and self._queue and self._under_way < LOADS_AT_ONCE and len(self._state.to_device) < LOADS_AT_ONCE:
-            self._start(self._queue.popleft())
+        while room and self._under_way < LOADS_AT_ONCE and len(self._state.to_device) < LOADS_AT_ONCE:
+            queue = self._queue or self._later
+            if not queue:
+                break
+            self._start(queue.popleft())
             started = True
         return started
 
@@ -140,13 +147,14 @@ class Loading:
             self._state.to_publish.append(SiteReturned(load.wanted, site))
 
     def _fail(self, load: Load, problem: str) -> None:
+        purpose, hint = _purpose(load.wanted)
         self._log.warning(
             Event.SITE_FAILED,
             plate=load.site.well.acquisition.plate,
             well=load.site.well.stem,
             site=load.site.site,
-            detail=problem,
-            hint="it is done again by itself when its files are whole",
+            detail=f"{purpose}: {problem}",
+            hint=hint,
         )
         if load.wanted is not None:
             self._state.to_publish.append(SiteReturned(load.wanted, None, None, problem))
@@ -157,3 +165,12 @@ class Loading:
         book = plate.well(load.site.well)
         if book.dispatched.get(load.site.site) == load.key:
             del book.dispatched[load.site.site]
+
+
+def _purpose(wanted: SiteWanted | None) -> tuple[str, str]:
+    """What a site's pixels were to be brought together for, and what becomes of it now."""
+    if wanted is None:
+        return "to be analysed", "it is done again by itself when its files are whole"
+    if wanted.urgent:
+        return "to be explained", "its well is written without its explanation, and again when its files are whole"
+    return "to be drawn", "the result stands, and its picture says what is missing"

@@ -79,7 +79,7 @@ class Gallery:
             self._studio.add(well, picture, None, now_s)
             return []
         site = prediction.representative_site
-        wanted = SiteWanted(SiteId(well, site), _key(result, site))
+        wanted = SiteWanted(SiteId(well, site), _key(result, site), urgent=False)
         if answers.panels is None and site not in answers.explained:
             return [self._studio.ask(well, picture, wanted)]
         self._studio.add(well, picture, wanted, now_s)
@@ -214,4 +214,4 @@ def _wanted(well: WellId, result: WellResult) -> SiteWanted:
     target = against = None
     if explanation is not None and any(entry.site == site for entry in explanation.sites):
         target, against = explanation.target, explanation.against
-    return SiteWanted(SiteId(well, site), _key(result, site), target, against)
+    return SiteWanted(SiteId(well, site), _key(result, site), target, against, urgent=False)
