@@ -40,6 +40,7 @@ class Event(StrEnum):
     PLATE_FINISHED = "plate.finished"
     PLATE_LEFT_ALONE = "plate.left_alone"
     PLATE_REDONE = "plate.redone"
+    PLATE_AMBIGUOUS = "plate.ambiguous"
     FILE_CHANGED = "file.changed"
     PLANE_REJECTED = "plane.rejected"
     REJECTION_WITHDRAWN = "rejection.withdrawn"

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from fakes import Clock, HeldExecutor
 from hcs_daemon.intake.arrival import scan_once
@@ -592,6 +593,78 @@ def test_a_complete_folder_is_not_done_before_a_copy_is_judged(tmp_path: Path) -
     assert watched.intake.idle
     assert len(watched.said) == 1
     assert watched.status("A01") is WellStatus.COMPLETE
+
+
+# ---- two folders of one name
+
+OTHER_IMAGES = "elsewhere/P1__M1/Images"
+MIXED = "planes of 2 folders that claim to be this plate and acquisition were mixed: P1__M1, elsewhere/P1__M1"
+
+
+def ambiguous(log: list[EventDict]) -> list[tuple[str, list[str]]]:
+    return [(line["log_level"], line["folders"]) for line in log if line["event"] == "plate.ambiguous"]
+
+
+def test_planes_of_two_folders_of_one_name_are_mixed_aloud(watched: Watched) -> None:
+    for well in ("A01", "A02", "A03"):
+        watched.well(well)
+    watched.run(5)
+    with capture_logs() as log:
+        for well in ("A01", "A02"):
+            for channel in (1, 2):
+                watched.write(f"{OTHER_IMAGES}/{name(well, channel)}", picture(80 + channel))
+        watched.run(40)
+    assert ambiguous(log) == [("warning", ["P1__M1", "elsewhere/P1__M1"])]
+    assert {well: any(MIXED in line for line in closed.warnings) for well, closed in watched.closed.items()} == {
+        "A01": True,
+        "A02": True,
+        "A03": False,
+    }
+    assert watched.closed["A01"].ready == watched.sent_keys("A01") == {1: (sha256(picture(81)), sha256(picture(82)))}
+    assert watched.unaccounted() == []
+
+
+def test_two_folders_of_one_name_that_share_no_well_are_said_too(watched: Watched) -> None:
+    watched.well("A01")
+    watched.well("A02")
+    with capture_logs() as log:
+        watched.run(5)
+        for channel in (1, 2):
+            watched.write(f"{OTHER_IMAGES}/{name('A03', channel)}", picture(channel))
+        watched.run(10)
+    assert ambiguous(log) == [("warning", ["P1__M1", "elsewhere/P1__M1"])]
+    assert {closed.warnings for closed in watched.closed.values()} == {()}
+
+
+def test_a_plate_copied_in_again_is_said_once_and_mixes_nothing(watched: Watched) -> None:
+    for well in ("A01", "A02"):
+        watched.well(well)
+    watched.run(5)
+    with capture_logs() as log:
+        shutil.copytree(watched.root / "P1__M1", watched.root / "elsewhere" / "P1__M1")
+        watched.run(40)
+    assert ambiguous(log) == [("warning", ["P1__M1", "elsewhere/P1__M1"])]
+    assert [line.reason for line in watched.said] == [Reason.DUPLICATE_PLANE] * 4
+    assert {closed.warnings for closed in watched.closed.values()} == {()}
+    assert watched.revisions == {"A01": 1, "A02": 1}
+
+
+def test_a_plate_that_is_moved_is_the_same_in_its_new_place(watched: Watched) -> None:
+    for well in ("A01", "A02"):
+        watched.well(well)
+    watched.run(40)
+    with capture_logs() as log:
+        (watched.root / "elsewhere").mkdir()
+        (watched.root / "P1__M1").rename(watched.root / "elsewhere" / "P1__M1")
+        watched.run(10)
+        for channel in (1, 2):
+            watched.write(f"{OTHER_IMAGES}/{name('A03', channel)}", picture(30 + channel))
+        watched.run(40)
+    assert ambiguous(log) == []
+    assert watched.said == []
+    assert watched.news[P1].folder == "elsewhere/P1__M1"
+    assert {closed.warnings for closed in watched.closed.values()} == {()}
+    assert watched.unaccounted() == []
 
 
 # ---- files that are not whole

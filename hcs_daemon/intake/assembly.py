@@ -163,7 +163,7 @@ class PlateBook:
     manifests: what each metadata file promises; manifest: all of it together. sites_named: site numbers seen in any
     well. learned_sites: how many sites wells had whose time ran out, where nothing else says it. undecided: by path,
     planes that wait until the plate's shape is settled, and since when. level_bits: channel -> the most bits that any
-    of its planes showed, and the plane's path.
+    of its planes showed, and the plane's path. ambiguous: it was said that another folder claims to be this plate too.
     """
 
     acquisition: AcquisitionId
@@ -173,6 +173,7 @@ class PlateBook:
     shape: tuple[int, int] | None = None
     state: PlateState = PlateState.ACQUIRING
     outdated: bool = False
+    ambiguous: bool = False
     wells: dict[WellId, WellBook] = field(default_factory=dict)
     undecided: dict[str, tuple[PlaneRecord, float]] = field(default_factory=dict)
     sites_named: set[int] = field(default_factory=set)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from hcs_daemon.intake.assembly import ANALYSED_Z, Census, PlateBook, WellBook, site_key
 from hcs_daemon.intake.state import IntakeState
-from hcs_daemon.records import PlateNews, WellClosed
+from hcs_daemon.records import InputUse, PlateNews, WellClosed
 from hcs_daemon.telemetry import Event, get_log
 from hcs_daemon.vocabulary import PlaneOutcome, PlateState
 
@@ -18,13 +18,12 @@ SWEEP_S = 0.5
 class Closing:
     """Decides about wells and plates. Owned by the intake thread.
 
-    dispatch: told of a well that is closed, whose complete sites must be on their way. instrument: its name.
+    dispatch: told of a well that is closed, whose complete sites must be on their way.
     all_named: every file that there will be has been seen.
     """
 
-    def __init__(self, state: IntakeState, instrument: str, dispatch: Callable[[PlateBook, WellBook], None]) -> None:
+    def __init__(self, state: IntakeState, dispatch: Callable[[PlateBook, WellBook], None]) -> None:
         self._state = state
-        self._instrument = instrument
         self._dispatch = dispatch
         self._next_sweep_s = float("-inf")
         self._log = get_log()
@@ -107,7 +106,7 @@ class Closing:
                 first_plane_at=book.first_plane_at,
                 last_plane_at=book.last_plane_at,
                 last_plane_s=book.last_plane_s,
-                warnings=self._warnings(book, census, scaled=scaled),
+                warnings=self._warnings(book, census, inputs, scaled=scaled),
             )
         )
         self._log.info(
@@ -119,7 +118,9 @@ class Closing:
         )
         return True
 
-    def _warnings(self, book: WellBook, census: Census, *, scaled: bool) -> tuple[str, ...]:
+    def _warnings(
+        self, book: WellBook, census: Census, inputs: tuple[InputUse, ...], *, scaled: bool
+    ) -> tuple[str, ...]:
         said = []
         if not scaled:
             said.append(
@@ -133,6 +134,12 @@ class Closing:
         per_well = self._state.settings.expect.sites_per_well
         if per_well and census.expected > per_well:
             said.append(f"{census.expected} sites were imaged, expect.sites_per_well says {per_well}")
+        folders = sorted({self._state.folder_of(use.plane.source.path) for use in inputs})
+        if len(folders) > 1:
+            said.append(
+                f"planes of {len(folders)} folders that claim to be this plate and acquisition were mixed:"
+                f" {', '.join(folders)}; rename one of them"
+            )
         return tuple(said)
 
     def _review_plates(self, now: float, *, over: bool) -> bool:
@@ -171,7 +178,7 @@ class Closing:
             state=plate.state,
             root=self._state.root,
             folder=plate.folder,
-            instrument=self._instrument,
+            instrument=self._state.instrument.name,
             shape=plate.shape,
             pixel_size_um=self._state.pixel_size_um(plate),
             sites_per_well=expect.sites_per_well or plate.learned_sites or None,

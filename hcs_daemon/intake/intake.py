@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from hcs_daemon.config import Settings, canonical_channel
 from hcs_daemon.instruments.naming import FileKind, Instrument, Manifest, PlaneAddress, name_of_root
@@ -91,7 +91,7 @@ class Intake:
         self._wake = wake
         self._finite = finite
         self._log = get_log()
-        self._state = state = IntakeState(root, settings, channels, telemetry, now_utc)
+        self._state = state = IntakeState(root, instrument, settings, channels, telemetry, now_utc)
         self._cache = PixelCache(settings.watch.cache_bytes)
         self._history = History(restored, finite=finite)
         self._loading = Loading(state, self._cache, readers, wake, self._reread_failed)
@@ -103,7 +103,7 @@ class Intake:
             look_again=self._look_again,
             look_for_first=self._look_for_first,
         )
-        self._closing = Closing(state, instrument.name, self._loading.dispatch)
+        self._closing = Closing(state, self._loading.dispatch)
         self._settling = Settling(0.0 if finite else settings.watch.settle_s)
         self._backlog = None if finite else self._backlog_of(restored)
         self._ready: deque[tuple[FileEntry, StableFile]] = deque()
@@ -200,7 +200,7 @@ class Intake:
         known = {plate.acquisition for plate in restored.plates}
         return Backlog(
             started - timedelta(hours=self._settings.watch.backlog_h),
-            lambda path: str(self._instrument.measurement_folder(self._state.relative(path))),
+            lambda path: self._state.folder_of(str(self._state.relative(path))),
             lambda path: self._instrument.acquisition_of(self._root_name, self._state.relative(path)) in known,
         )
 
@@ -276,8 +276,8 @@ class Intake:
     def _plate(self, file: FileEntry, now: float) -> PlateBook:
         plate = self._state.plates.get(file.acquisition)
         if plate is None:
-            folder = self._instrument.measurement_folder(PurePosixPath(file.name))
-            plate = self._state.plates[file.acquisition] = PlateBook(file.acquisition, str(folder), touched_s=now)
+            folder = self._state.folder_of(file.name)
+            plate = self._state.plates[file.acquisition] = PlateBook(file.acquisition, folder, touched_s=now)
             self._history.open(plate, self._state, now)
             self._log.info(Event.PLATE_OPENED, plate=plate.acquisition.plate, acquisition=plate.acquisition.acquisition)
         return plate

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 from hcs_daemon.config import Settings
-from hcs_daemon.instruments.naming import FileKind
+from hcs_daemon.instruments.naming import FileKind, Instrument
 from hcs_daemon.intake.assembly import PlateBook, WellBook
 from hcs_daemon.plate import AcquisitionId, PlaneId, WellId
 from hcs_daemon.records import ExplainTask, PlateNews, Rejection, Sighting, Site, SiteReturned, WellClosed
@@ -52,12 +52,13 @@ class FileEntry:
 class IntakeState:
     """Owned by the intake thread.
 
-    root: the watched folder. channels: names in the model's order. open_wells: not yet closed, oldest first. touched:
-    those of them to be looked at now. pending: planes of expected channels that are seen and not yet decided. awaited:
-    how many ever were, each time that one was to be read.
+    root: the watched folder. instrument: whose files they are. channels: names in the model's order. open_wells: not
+    yet closed, oldest first. touched: those of them to be looked at now. pending: planes of expected channels that are
+    seen and not yet decided. awaited: how many ever were, each time that one was to be read.
     """
 
     root: Path
+    instrument: Instrument
     settings: Settings
     channels: tuple[str, ...]
     telemetry: Telemetry
@@ -83,6 +84,10 @@ class IntakeState:
     def path_of(self, name: str) -> Path:
         """Where the file is that `relative` gave this name."""
         return self._spelled_otherwise.get(name) or self.root / name
+
+    def folder_of(self, name: str) -> str:
+        """The measurement folder of a file, both below the root."""
+        return str(self.instrument.measurement_folder(PurePosixPath(name)))
 
     def pixel_size_um(self, plate: PlateBook) -> float | None:
         """Micrometres a pixel: by the settings, else by the instrument's metadata, else unknown."""

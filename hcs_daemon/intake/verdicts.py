@@ -172,8 +172,11 @@ class Verdicts:
             self._log.info(Event.FILE_CHANGED, path=file.name, detail=f"was {twin.first}")
             book.remove(key, twin.first)
             self._drop(plate, twin.first)
+            if self._state.folder_of(twin.first) == plate.folder:
+                plate.folder = self._state.folder_of(file.name)
             self._place(file, plate, twin.record, plate.shape, now)
         else:
+            self._note_folder(plate, file)
             self.refuse(file, refusals.duplicate(twin.first), twin.record.source.sha256, now)
 
     def _drop(self, plate: PlateBook, name: str) -> None:
@@ -199,11 +202,26 @@ class Verdicts:
             return
         self.withdraw(file, "the file is whole now and was accepted")
         file.decided, file.tries = True, 0
+        self._note_folder(plate, file)
         plate.note_bits(record)
         self._count(file, PlaneOutcome.ACCEPTED)
         self._note_verdict(file, now)
         self._free_copies(plate, book)
         self._dispatch(plate, book, record.id.site.site)
+
+    def _note_folder(self, plate: PlateBook, file: FileEntry) -> None:
+        """Say it, once a plate, when planes come from a second folder that claims to be it."""
+        folder = self._state.folder_of(file.name)
+        if folder == plate.folder or plate.ambiguous:
+            return
+        plate.ambiguous = True
+        self._log.warning(
+            Event.PLATE_AMBIGUOUS,
+            plate=plate.acquisition.plate,
+            acquisition=plate.acquisition.acquisition,
+            folders=[plate.folder, folder],
+            hint="both claim to be this plate and acquisition, and of two planes the later counts: rename one of them",
+        )
 
     def _take_back(self, file: FileEntry, refusal: Refusal) -> None:
         """A plane of a well will not come, or is there no more."""
