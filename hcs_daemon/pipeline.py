@@ -146,7 +146,8 @@ class IntakeStage:
 class DeviceStage:
     """Fills batches and runs them.
 
-    Explanations that finish a well go first; those that only a picture waits for go last.
+    Explanations that finish a well go first; those that only a picture waits for go last. draining: batches need not
+    wait to be full. stopping: the end is near, so that predictions go first, and pictures are left to the next start.
     """
 
     def __init__(self, device: Device, batcher: Batcher, mail: Mail, telemetry: Telemetry) -> None:
@@ -158,6 +159,7 @@ class DeviceStage:
         self._later: deque[ExplainTask] = deque()
         self._log = get_log()
         self.draining = False
+        self.stopping = False
 
     def step(self, now: float) -> bool:
         """One batch or one explanation; whether anything was done."""
@@ -166,6 +168,9 @@ class DeviceStage:
         self._telemetry.stage_queue_items.labels(Stage.EXPLAIN).set(len(self._tasks) + len(self._later))
         if not self._mail.publish.room:
             return False
+        if self.stopping:
+            self._later.clear()
+            return self._predict(now) or self._explain(self._tasks)
         if self._explain(self._tasks) or self._predict(now):
             return True
         # what fills the queue of pictures stands before the sites that it keeps from coming in
@@ -178,7 +183,7 @@ class DeviceStage:
         return True
 
     def _predict(self, now: float) -> bool:
-        batch = self._batcher.flush() if self.draining else self._batcher.ready(now)
+        batch = self._batcher.flush() if self.draining or self.stopping else self._batcher.ready(now)
         if not batch:
             return False
         for prediction in self._device.predict(batch):
@@ -212,22 +217,31 @@ class DeviceStage:
     def _take(self, now: float) -> None:
         while not (self._batcher.full or self._later_full) and (item := self._mail.device.take()) is not None:
             if isinstance(item, ExplainTask):
-                (self._tasks if item.wanted.urgent else self._later).append(item)
+                if item.wanted.urgent:
+                    self._tasks.append(item)
+                elif not self.stopping:
+                    self._later.append(item)
             else:
                 self._batcher.add(item, now)
 
 
 class PublishStage:
-    """Hands everything to the publisher, and what it wants back to intake."""
+    """Hands everything to the publisher, and what it wants back to intake.
+
+    stopping: the end is near, so that pictures are left to the next start.
+    """
 
     def __init__(self, publisher: Publisher, mail: Mail, telemetry: Telemetry) -> None:
         self.publisher = publisher
         self._mail = mail
         self._telemetry = telemetry
+        self.stopping = False
 
     def step(self, now: float) -> bool:
         """Everything that waits, unless the disk does not take it; whether anything was done."""
         worked = False
+        if self.stopping:
+            self.publisher.rest()
         while self.publisher.blocked is None and (message := self._mail.publish.take()) is not None:
             self._ask(self.publisher.take(message, now))
             worked = True

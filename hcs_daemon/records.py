@@ -317,7 +317,10 @@ class ExplainTask:
 
 @dataclass(frozen=True, slots=True)
 class RestoredWell:
-    """A well as an earlier run published it. predicted: site number -> `Site.key` of what was analysed."""
+    """A well as an earlier run published it.
+
+    predicted: site number -> `Site.key` of what was analysed. explained: False where that run was stopped before.
+    """
 
     well: WellId
     revision: int
@@ -326,6 +329,7 @@ class RestoredWell:
     predicted: Mapping[int, tuple[str, ...]]
     first_plane_at: datetime
     last_plane_at: datetime
+    explained: bool = True
 
 
 @dataclass(frozen=True, slots=True)

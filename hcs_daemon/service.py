@@ -29,9 +29,9 @@ from hcs_daemon.publish.publisher import Publisher
 from hcs_daemon.records import Restored
 from hcs_daemon.telemetry import Event, Telemetry, get_log
 
-DRAIN_S = 25.0
-"""Seconds that shutdown gives to what the device and publish hold."""
-JOIN_S = 10.0
+DRAIN_S = 18.0
+"""Seconds that shutdown gives to what the device and publish hold; wells that are not explained then are written so."""
+JOIN_S = 7.0
 """Seconds that the threads then have to end their round."""
 STUCK_S = 300.0
 """A stage that has not come round for so long is stuck; the slowest batch on a slow PC takes far less."""
@@ -442,15 +442,18 @@ class Service:
         self._log.info(Event.SERVICE_STOPPING, waiting=len(line.mail.device))
         self._telemetry.ready.set(0)
         line.intake.stop_reading()
-        line.device_stage.draining = True
+        line.device_stage.stopping = line.publish_stage.stopping = True
         deadline, drained = time.monotonic() + DRAIN_S, False
         while line.failure is None and time.monotonic() < deadline and not (drained := line.quiet(line.drained)):
             time.sleep(0.02)
         if line.failure is None and not drained:
             self._log.warning(
-                Event.SERVICE_STOPPING, detail=f"not all could be written in {DRAIN_S:g} s; the next start does it"
+                Event.SERVICE_STOPPING,
+                detail=f"not all could be done in {DRAIN_S:g} s; what is predicted is written",
+                hint="the next start does the rest",
             )
         if line.stop():
+            line.publish_stage.step(time.monotonic())  # what the device put there last
             self._shop.publisher.finish(time.monotonic(), draw=drained)
         self._lookout.close()
         return 0 if self._failure() is None else 1

@@ -243,6 +243,21 @@ class SlowDevice(FakeDevice):
         return super().predict(sites)
 
 
+class EndlessExplainer(FakeDevice):
+    """A device that comes to no end with its first explanation. busy: set from then on. may_go_on: ends it at last."""
+
+    def __init__(self, telemetry: Telemetry | None = None) -> None:
+        super().__init__(telemetry)
+        self.busy = threading.Event()
+        self.may_go_on = threading.Event()
+
+    def explain(self, task: ExplainTask) -> SiteReturned:
+        """As the others, when it may."""
+        self.busy.set()
+        assert self.may_go_on.wait(60)
+        return super().explain(task)
+
+
 class BrokenDevice(FakeDevice):
     """A device with a fault in its program."""
 

@@ -285,6 +285,54 @@ def test_a_plane_written_anew_where_somebody_changed_the_result_revises_its_well
     spine.end()
 
 
+def test_after_a_stop_before_the_explanations_the_next_start_makes_them(tmp_path: Path) -> None:
+    simulate(tmp_path)
+    spine = Spine(make_settings(tmp_path), Clock())
+    while len(spine.device.predicted) < 6:
+        spine.scanner.step(spine.clock.now)
+        for stage in (spine.intake_stage, spine.device_stage):
+            stage.step(spine.clock.now)
+        spine.clock.advance(0.5)
+    spine.publish_stage.step(spine.clock.now)  # asks for explanations that do not come any more
+    spine.end()
+    hasty = wells(tmp_path)
+    assert len(hasty) == 6
+    assert {result["explanation"] for result in hasty.values()} == {None}
+    again = Spine(make_settings(tmp_path), Clock(spine.clock.now))
+    again.run(60)
+    assert again.device.predicted == []
+    assert sorted(again.device.explained) == [f"{well}/1" for well in sorted(hasty)]
+    found = wells(tmp_path)
+    assert {(result["revision"], result["status"]) for result in found.values()} == {(2, "complete")}
+    assert all(result["explanation"] and not result["warnings"] for result in found.values())
+    assert json.loads((acquisition(tmp_path) / "plate.json").read_bytes())["state"] == "finished"
+    again.end()
+
+
+def test_when_stopping_predictions_go_first_and_pictures_are_left(tmp_path: Path) -> None:
+    simulate(tmp_path)
+    spine = Spine(make_settings(tmp_path, {"results": {"pictures": "all"}}), Clock())
+    while not len(spine.mail.device):
+        spine.scanner.step(spine.clock.now)
+        spine.intake_stage.step(spine.clock.now)
+        spine.clock.advance(0.5)
+    first = spine.mail.device.take()
+    assert isinstance(first, Site)
+    for urgent in (True, False):
+        spine.mail.device.put(ExplainTask(SiteWanted(first.id, first.key, "much_DNA", "control", urgent=urgent), first))
+    spine.mail.device.put(first)
+    spine.mail.wanted.put(SiteWanted(first.id, first.key, urgent=False))
+    spine.intake.stop_reading()
+    spine.device_stage.stopping = spine.publish_stage.stopping = True
+    spine.device_stage.step(spine.clock.now)
+    assert (len(spine.device.predicted) > 0, spine.device.explained) == (True, [])
+    spine.run(5)
+    assert not spine.intake_stage.serving
+    assert spine.device_stage.idle
+    assert spine.publish_stage.publisher.idle
+    spine.end()
+
+
 def test_a_file_that_is_still_growing_is_left_alone_until_it_rests(tmp_path: Path) -> None:
     images = simulate(tmp_path, positions=[WellPosition.parse("A01")])
     growing = images / plane("A01", 1)

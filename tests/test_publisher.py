@@ -185,6 +185,30 @@ def test_one_bad_site_does_not_spoil_the_others(tmp_path: Path) -> None:
     assert pq.read_table(desk.folder / "sites.parquet")["Metadata_Site"].to_pylist() == [2]
 
 
+def test_a_well_that_waits_for_its_explanation_at_the_end_is_written_without_and_revised_later(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    closed = closed_well()
+    assert desk.tell(plate_news(), closed, *predictions_of(closed), FINISHED)
+    desk.end()
+    result = desk.result()
+    assert (result["status"], result["prediction"]["label"], result["explanation"]) == ("complete", "much_DNA", None)
+    (warning,) = result["warnings"]
+    assert "stopped before this well was explained" in warning
+    again = desk.restart(tmp_path)
+    (plate,) = again.restored.plates
+    assert plate.state is PlateState.ACQUIRING
+    assert [well.explained for well in plate.wells] == [False]
+    for wanted in again.tell(plate_news(), closed):
+        again.tell(answered(wanted))
+    again.tell(FINISHED)
+    result = again.result()
+    assert (result["revision"], result["warnings"]) == (2, [])
+    assert result["explanation"]["target"] == "much_DNA"
+    again.end()
+    (plate,) = again.restart(tmp_path).restored.plates
+    assert (plate.state, plate.wells[0].explained) == (PlateState.FINISHED, True)
+
+
 @pytest.mark.parametrize(
     ("changed", "status"),
     [({"rejected": (1,)}, "rejected"), ({"missing": (1,), "pending": True}, "partial")],

@@ -14,7 +14,17 @@ from typing import Any
 import pytest
 import structlog
 
-from fakes import BrokenDevice, BrokenLookout, DeadShare, FakeDevice, SlowDevice, make_settings, no_sleep, until
+from fakes import (
+    BrokenDevice,
+    BrokenLookout,
+    DeadShare,
+    EndlessExplainer,
+    FakeDevice,
+    SlowDevice,
+    make_settings,
+    no_sleep,
+    until,
+)
 from hcs_daemon import service
 from hcs_daemon.config import Settings, Watch
 from hcs_daemon.errors import FolderError, HcsError, PackageError, ResultsHeldError, SettingsError
@@ -211,6 +221,33 @@ def test_at_the_end_what_the_device_holds_is_written_and_the_rest_left(
     assert again.end() == 0
     ledger = [json.loads(line)["path"] for line in (tmp_path / "out" / "ledger.jsonl").read_text().splitlines()]
     assert len(ledger) == len(set(ledger)) == 24
+
+
+def test_a_stop_writes_what_is_predicted_and_the_next_start_explains_it(
+    tmp_path: Path, start: Start, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "DRAIN_S", 0.3)
+    monkeypatch.setattr(service, "JOIN_S", 0.3)
+    simulate(tmp_path)
+    device = EndlessExplainer()
+    daemon = start(quick(tmp_path), device)
+    until(device.busy.is_set, "the first explanation")
+    until(lambda: len(said(log, "well.closed")) == 6, "closed wells")
+    assert daemon.end() == 0
+    device.may_go_on.set()
+    predicted = {place.partition("/")[0] for place in device.predicted}
+    assert predicted
+    assert set(statuses(tmp_path)) == predicted
+    until(lambda: "device" not in _threads(), "the end of the device")
+    again = start(quick(tmp_path))
+    until(lambda: len(statuses(tmp_path)) == len(explained(tmp_path)) == 6, "the explanations")
+    assert again.end() == 0
+
+
+def explained(folder: Path) -> list[str]:
+    """Wells with an explanation."""
+    found = sorted((folder / "out" / "P1").glob("*/wells/*.json"))
+    return [path.stem for path in found if json.loads(path.read_bytes())["explanation"]]
 
 
 def test_a_stage_that_fails_ends_the_service_aloud_with_1(tmp_path: Path, start: Start, log: io.StringIO) -> None:

@@ -177,7 +177,7 @@ def test_beyond_a_bound_pixels_are_let_go_and_asked_for_again() -> None:
 def test_what_was_asked_for_is_answered_once() -> None:
     room = Room()
     assert room.studio.asked(wanted("A01")) is None
-    assert room.studio.ask(well("A01"), without_pixels("A01"), wanted("A01")) == wanted("A01")
+    assert room.studio.ask(well("A01"), without_pixels("A01"), wanted("A01")) == [wanted("A01")]
     assert not room.studio.idle
     assert room.studio.asked(wanted("A01")) == (well("A01"), without_pixels("A01"))
     assert room.studio.asked(wanted("A01")) is None

@@ -50,7 +50,7 @@ class WellBook:
     (site, channel name) of planes that will not come. copies: path -> (address, SHA-256) of files refused because
     another one at their address has the same bytes. outstanding: names of files seen and not yet decided. dispatched:
     site -> key of what the device was given. sent: what publish was last told, to tell it only what is new. published:
-    keys and inputs of a complete result of an earlier run.
+    keys and inputs of a complete result of an earlier run that lacks nothing.
     """
 
     well: WellId
@@ -282,7 +282,7 @@ def restore_well(plate: PlateBook, well: RestoredWell) -> WellBook:
         book.place(record)
     book.dispatched.update(well.predicted)
     book.first_plane_at, book.last_plane_at = well.first_plane_at, well.last_plane_at
-    if well.status is WellStatus.COMPLETE:
+    if well.status is WellStatus.COMPLETE and well.explained:
         book.published = (dict(well.predicted), book.inputs(set(well.predicted)))
     return book
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from hcs_daemon.intake.assembly import PlateBook, restore_rejection, restore_well
 from hcs_daemon.intake.state import FileEntry, IntakeState
 from hcs_daemon.plate import AcquisitionId
-from hcs_daemon.records import Rejection, Restored, RestoredPlate
+from hcs_daemon.records import Rejection, Restored, RestoredPlate, RestoredWell
 from hcs_daemon.telemetry import Event, get_log
 from hcs_daemon.vocabulary import PlaneOutcome, PlateState, Reason, WellStatus
 
@@ -95,12 +95,7 @@ class History:
     def _take_over(self, plate: PlateBook, restored: RestoredPlate, state: IntakeState, now: float) -> None:
         rejected = {rejection.path for rejection in restored.rejections}
         for well in restored.wells:
-            book = restore_well(plate, well)
-            book.touched_s = book.last_plane_s = now
-            if well.status is WellStatus.COMPLETE:
-                plate.learned_sites = max(plate.learned_sites, len(well.predicted))
-            else:
-                state.touch(book)
+            _restore(plate, well, state, now)
             for source in (use.plane.source for use in well.inputs):
                 if source.path not in rejected:
                     plate.counts[PlaneOutcome.ACCEPTED] += 1
@@ -123,6 +118,16 @@ class History:
             acquisition=plate.acquisition.acquisition,
             hint=hint,
         )
+
+
+def _restore(plate: PlateBook, well: RestoredWell, state: IntakeState, now: float) -> None:
+    """Fill a well's book; one that is not all done is looked at once more, as far as its planes go or publish does."""
+    book = restore_well(plate, well)
+    book.touched_s = book.last_plane_s = now
+    if well.status is WellStatus.COMPLETE:
+        plate.learned_sites = max(plate.learned_sites, len(well.predicted))
+    if book.published is None:
+        state.touch(book)
 
 
 def outcome_of(reason: Reason) -> PlaneOutcome:

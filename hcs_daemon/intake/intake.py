@@ -133,7 +133,7 @@ class Intake:
         self._loading.want(wanted)
 
     def stop_reading(self) -> None:
-        """No new files from now on; what publish still wants is served."""
+        """No new files from now on; what publish still wants for a result is served."""
         self._stopping = True
 
     # ---- its own work
@@ -143,6 +143,8 @@ class Intake:
         self._now = now
         worked = self._take_reads(now)
         worked |= self._loading.take()
+        if self._stopping:
+            self._loading.leave_pictures()
         worked |= self._loading.start(room=room)
         if not self._stopping:
             self._queue_ready(now)

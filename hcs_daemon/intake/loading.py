@@ -66,6 +66,10 @@ class Loading:
         else:
             self._later.append(Load(wanted.site, wanted.key, wanted))
 
+    def leave_pictures(self) -> None:
+        """Forget what only pictures wait for: the end is near, and the next start asks again."""
+        self._later.clear()
+
     def dispatch(self, plate: PlateBook, book: WellBook, only: int | None = None) -> None:
         """Queue the well's complete sites for the device, each once for the same bytes."""
         if self._state.pixel_size_um(plate) is None:

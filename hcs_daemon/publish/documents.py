@@ -55,6 +55,7 @@ from hcs_daemon.vocabulary import PlateState, Used, WellStatus
 SATURATED_FLAG = 0.01
 """A channel is flagged when more than this share of its pixels is at full scale: its brightest parts are cut off."""
 DEMONSTRATION = "demonstration model: it was trained on simulated cells, and its verdicts on real ones mean nothing"
+STOPPED = "the daemon was stopped before this well was explained; its next start explains it, as a new revision"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,13 @@ def content(result: WellResult) -> object:
         result.channels,
         result.model.sha256,
         result.settings_fingerprint,
+        owes_explanation(result),
     )
+
+
+def owes_explanation(result: WellResult) -> bool:
+    """Whether the result was written in haste, without the explanation that it should have."""
+    return STOPPED in result.warnings
 
 
 def draft_content(draft: WellDraft, facts: ModelFacts, settings_fingerprint: str) -> object:

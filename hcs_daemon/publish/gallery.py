@@ -81,7 +81,7 @@ class Gallery:
         site = prediction.representative_site
         wanted = SiteWanted(SiteId(well, site), _key(result, site), urgent=False)
         if answers.panels is None and site not in answers.explained:
-            return [self._studio.ask(well, picture, wanted)]
+            return self._studio.ask(well, picture, wanted)
         self._studio.add(well, picture, wanted, now_s)
         return []
 
@@ -95,7 +95,7 @@ class Gallery:
             if result.prediction is None:
                 self._studio.add(well, picture, None, now_s)
             else:
-                wanted.append(self._studio.ask(well, picture, _wanted(well, result)))
+                wanted += self._studio.ask(well, picture, _wanted(well, result))
         return wanted
 
     def receive(self, answer: SiteReturned, now_s: float) -> bool:
@@ -105,6 +105,10 @@ class Gallery:
             well, picture = asked
             self._studio.add(well, self._with_pixels(picture, answer), None, now_s)
         return asked is not None
+
+    def rest(self) -> None:
+        """Ask for no more pixels: what lacks them is drawn at the next start."""
+        self._studio.rest()
 
     def drop(self, well: WellId) -> None:
         """Forget what is not drawn yet of a well, of which a newer result comes."""

@@ -21,6 +21,7 @@ from hcs_daemon.plate import SiteId, WellId
 from hcs_daemon.publish.archive import Archive
 from hcs_daemon.publish.desk import Answers, Desk
 from hcs_daemon.publish.documents import (
+    STOPPED,
     WellDraft,
     draft_content,
     fingerprint,
@@ -138,12 +139,20 @@ class Publisher:
             self._archive.put_away()
         return self._hand_out()
 
+    def rest(self) -> None:
+        """The end is near: pictures ask for no more pixels, their wells come first."""
+        self._gallery.rest()
+
     def finish(self, now_s: float, *, draw: bool = True) -> list[SiteWanted]:
         """Write everything that can be, and let the folder go. What is left is done at the next start.
+
+        Wells that wait for nothing but their explanation are written without it, and explained at the next start.
 
         draw: whether there is time to draw what can be drawn.
         """
         self._work(now_s)
+        self._forgo_explanations()
+        self._outbox.flush(now_s)
         for desk in self._archive.desks.values():
             self._gallery.settle(desk.acquisition)
             self._notice_contrast(desk)
@@ -295,6 +304,13 @@ class Publisher:
         if not waiting.wanted:
             del desk.explaining[well]
             self._commit(desk, waiting)
+
+    def _forgo_explanations(self) -> None:
+        for desk in self._archive.desks.values():
+            for well in list(desk.explaining):
+                waiting = desk.explaining.pop(well)
+                waiting.notes.append(STOPPED)
+                self._commit(desk, waiting)
 
     def _note(self, waiting: Answers, answer: SiteReturned) -> None:
         """Take what came of a site's explanation, its pixels only as far as they are shown."""

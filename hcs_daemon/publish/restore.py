@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hcs_daemon.plate import AcquisitionId, WellId
-from hcs_daemon.publish.documents import input_uses, rejection_record, well_id, well_json
+from hcs_daemon.publish.documents import input_uses, owes_explanation, rejection_record, well_id, well_json
 from hcs_daemon.publish.ledger import Ledger, digest
 from hcs_daemon.publish.names import PLATE_NAME, REJECTED_NAME, plate_folder
 from hcs_daemon.publish.schemas import PlateFile, RejectionLine, WellResult
@@ -80,16 +80,20 @@ def read_plate_folder(results: Path, folder: Path, ledger: Ledger) -> PlateFolde
 def restored_plate(read: PlateFolder, settings_fingerprint: str) -> RestoredPlate:
     """What intake needs to know of a plate.
 
-    A well that was not yet done again when a redo was cut short is left out, so that it is done then.
+    A plate that owes an explanation is not finished. A well that was not yet done again when a redo was cut short is
+    left out, so that it is done then.
     """
     outdated = is_outdated(read, settings_fingerprint)
     wells = [
         result for result in read.wells.values() if outdated or result.settings_fingerprint == settings_fingerprint
     ]
+    state = read.plate.state if read.plate else PlateState.ACQUIRING
+    if not outdated and any(owes_explanation(result) for result in wells):
+        state = PlateState.ACQUIRING
     shape = read.plate.shape if read.plate else next((use.shape for well in wells for use in well.inputs), None)
     return RestoredPlate(
         acquisition=read.acquisition,
-        state=read.plate.state if read.plate else PlateState.ACQUIRING,
+        state=state,
         shape=shape,
         outdated=outdated,
         wells=tuple(_restored_well(result) for result in wells),
@@ -120,6 +124,7 @@ def _restored_well(result: WellResult) -> RestoredWell:
         predicted={entry.site: tuple(entry.key) for entry in result.site_results},
         first_plane_at=result.timing.first_plane_at,
         last_plane_at=result.timing.last_plane_at,
+        explained=not owes_explanation(result),
     )
 
 

@@ -76,6 +76,7 @@ class Studio:
         self._without_pixels: dict[WellId, tuple[WellPicture, SiteWanted]] = {}
         self._asked: dict[SiteWanted, tuple[WellId, WellPicture]] = {}
         self._ready: deque[tuple[WellId, WellPicture]] = deque()
+        self._resting = False
 
     @property
     def idle(self) -> bool:
@@ -117,15 +118,24 @@ class Studio:
         self._sample(plate, picture)
         plate.last_s = now_s
         if self._waiting >= MOST_WAITING and wanted is not None:
-            self._without_pixels[well] = (replace(picture, panels=None), wanted)
+            if not self._resting:
+                self._without_pixels[well] = (replace(picture, panels=None), wanted)
         else:
             plate.waiting[well] = picture
 
-    def ask(self, well: WellId, picture: WellPicture, wanted: SiteWanted) -> SiteWanted:
-        """A picture whose pixels are yet to come."""
+    def ask(self, well: WellId, picture: WellPicture, wanted: SiteWanted) -> list[SiteWanted]:
+        """A picture whose pixels are yet to come; what to ask for now."""
         self.drop(well)
+        if self._resting:
+            return []
         self._asked[wanted] = (well, picture)
-        return wanted
+        return [wanted]
+
+    def rest(self) -> None:
+        """Ask for no more pixels, and forget the pictures that lack theirs. Can be called again."""
+        self._resting = True
+        self._without_pixels.clear()
+        self._asked.clear()
 
     def asked(self, wanted: SiteWanted) -> tuple[WellId, WellPicture] | None:
         """The picture that this was asked for, once."""
@@ -226,7 +236,7 @@ class Studio:
         while self._without_pixels and self._waiting + len(self._asked) < MOST_WAITING // 2:
             well = next(iter(self._without_pixels))
             picture, wanted = self._without_pixels.pop(well)
-            asked.append(self.ask(well, picture, wanted))
+            asked += self.ask(well, picture, wanted)
         return asked
 
 
