@@ -6,7 +6,7 @@ Arrays inside records are read-only by agreement: whoever makes one hands it ove
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -22,11 +22,12 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """One look at a file."""
+    """One look at a file. is_folder: it is none, and only has an image's name."""
 
     path: Path
     size_bytes: int
     mtime_ns: int
+    is_folder: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,21 @@ def test_every_file_at_any_depth_is_listed_with_its_size_and_time(watched: Watch
     assert listed[path] == Sighting(path, 4, path.stat().st_mtime_ns)
 
 
+def test_a_folder_that_ends_like_an_image_is_named_beside_what_is_in_it(watched: Watched) -> None:
+    watched.write("P/x.TIFF/y.tiff")
+    watched.write("P.tiffs/z.tiff")
+    expected = {"P/x.TIFF": True, "P/x.TIFF/y.tiff": False, "P.tiffs/z.tiff": False}
+    assert {
+        sighting.path.relative_to(watched.root).as_posix(): sighting.is_folder for sighting in list_files(watched.root)
+    } == expected
+    watched.scanner.step(0.0)
+    assert set(watched.news()) == set(expected)
+    watched.write("new.tif/y.tiff")
+    watched.hints.add(str(watched.root / "new.tif"))
+    watched.scanner.step(1.0)
+    assert set(watched.news()) == {"new.tif", "new.tif/y.tiff"}
+
+
 @NOT_ON_WINDOWS
 def test_links_to_folders_are_named_and_not_followed(watched: Watched) -> None:
     watched.write("a/x.tiff")

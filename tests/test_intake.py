@@ -218,6 +218,35 @@ def test_what_is_no_file_but_is_called_like_a_plane_is_rejected(watched: Watched
     assert len(watched.said) == 2
 
 
+def test_a_folder_that_is_called_like_a_plane_is_rejected_once_and_what_is_in_it_is_read(watched: Watched) -> None:
+    watched.well("A02")
+    watched.path(A01).mkdir()
+    watched.path("stack.tiff").mkdir()
+    watched.path("A01_thumb.tiff").mkdir()
+    watched.write(name("A01", 2), picture(12))
+    watched.run(10)
+    watched.write(f"{IMAGES}/{A01}/notes.docx", b"words")
+    watched.run(20)
+    assert watched.reasons == {A01: "not_an_image", "notes.docx": "unknown_name"}
+    assert len(watched.said) == 2
+    assert watched.standing[A01].plane is not None
+    assert watched.metrics()["hcs_files_seen_total"] == 5
+    assert watched.outcomes() == {"accepted": 3, "rejected": 1}
+
+
+def test_a_folder_that_makes_way_for_the_plane_it_was_called_like_is_forgiven(watched: Watched) -> None:
+    watched.well("A01")
+    watched.well("A02")
+    watched.path(A01).unlink()
+    watched.path(A01).mkdir()
+    watched.run(10)
+    watched.path(A01).rmdir()
+    watched.write(A01, picture(11))
+    watched.run(20)
+    assert watched.standing == {}
+    assert watched.status("A01") is WellStatus.COMPLETE
+
+
 @pytest.mark.parametrize(
     "folder", ["P\n1__M\t1/Images", 'it\'s "$(rm)" 100%__x;y/Images', "CON/Images", os.fsdecode(b"P\xff__\xfe/Images")]
 )

@@ -185,6 +185,13 @@ def test_what_is_no_data_gives_nothing(images: Path, expect: Expect) -> None:
     assert reasons(looked_at(images, expect=expect)) == {"notes.docx": "unknown_name"}
 
 
+def test_a_folder_that_is_called_like_a_plane_is_refused(images: Path, expect: Expect) -> None:
+    (images / name()).mkdir()
+    (images / "stack.tiff").mkdir()
+    assert reasons(looked_at(images)) == {name(): "not_an_image"}
+    assert reasons(looked_at(images, expect=expect)) == {name(): "not_an_image"}
+
+
 def test_a_file_that_is_asked_for_by_name_is_always_looked_at(tmp_path: Path) -> None:
     (tmp_path / "notes.docx").write_bytes(b"something")
     assert reasons(looked_at(tmp_path / "notes.docx")) == {"notes.docx": "not_an_image"}

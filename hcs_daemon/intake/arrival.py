@@ -24,6 +24,7 @@ from hcs_daemon.vocabulary import Stage
 
 CHUNK = 2000
 """Sightings a report, so that a folder of a million files is worked on before it is listed to its end."""
+_IMAGE_ENDINGS = (".tif", ".tiff", ".c01")
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "fuse", "afs", "lustre", "ceph", "glusterfs", "beegfs")
 
 
@@ -117,15 +118,19 @@ def is_network_folder(folder: Path, mounts: str | None = None) -> bool:
 def list_files(folder: Path, unlistable: Callable[[Path, OSError], None] | None = None) -> Iterator[Sighting]:
     """Every file below a folder; links to folders are not followed, so that a circle cannot trap it.
 
+    A folder below that ends like an image is named too, beside what is in it: somebody may take it for one.
     unlistable: told of folders below that are there and cannot be listed. What vanishes meanwhile is left out. Raises
     OSError when `folder` itself cannot be listed.
     """
-    for name, size_bytes, mtime_ns in _walk(folder, unlistable):
-        yield Sighting(Path(name), size_bytes, mtime_ns)
+    for name, size_bytes, mtime_ns, is_folder in _walk(folder, unlistable):
+        yield Sighting(Path(name), size_bytes, mtime_ns, is_folder)
 
 
-def _walk(folder: Path, unlistable: Callable[[Path, OSError], None] | None) -> Iterator[tuple[str, int, int]]:
-    """As `list_files`: path, size and time. Most files of a rescan are known, and a Path takes longer than a look."""
+def _walk(folder: Path, unlistable: Callable[[Path, OSError], None] | None) -> Iterator[tuple[str, int, int, bool]]:
+    """As `list_files`: path, size, time, whether it is a folder.
+
+    Most files of a rescan are known, and a Path takes longer than a look.
+    """
     with os.scandir(folder) as entries:
         listed = list(entries)
     waiting = [iter(listed)]  # a stack, for trees can be deeper than calls
@@ -135,9 +140,11 @@ def _walk(folder: Path, unlistable: Callable[[Path, OSError], None] | None) -> I
             waiting.pop()
             continue
         try:
-            if not entry.is_dir(follow_symlinks=False):
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if not is_folder or _is_called_like_an_image(entry.name):
                 status = _status(entry)
-                yield entry.path, status.st_size, status.st_mtime_ns
+                yield entry.path, status.st_size, status.st_mtime_ns, is_folder
+            if not is_folder:
                 continue
             with os.scandir(entry.path) as entries:
                 waiting.append(iter(list(entries)))
@@ -146,6 +153,10 @@ def _walk(folder: Path, unlistable: Callable[[Path, OSError], None] | None) -> I
         except OSError as error:
             if unlistable is not None:
                 unlistable(Path(entry.path), error)
+
+
+def _is_called_like_an_image(name: str) -> bool:
+    return name.lower().endswith(_IMAGE_ENDINGS)
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result:
@@ -208,13 +219,13 @@ class Scanner:
         listing: dict[str, tuple[int, int]] = {}
         unlistable: set[Path] = set()
         try:
-            for name, size_bytes, mtime_ns in _walk(
+            for name, size_bytes, mtime_ns, is_folder in _walk(
                 self._root, lambda path, error: self._skip(path, error, unlistable)
             ):
                 self.looked += 1
                 listing[name] = (size_bytes, mtime_ns)
                 if self._last.get(name) != (size_bytes, mtime_ns):
-                    changed.append(Sighting(Path(name), size_bytes, mtime_ns))
+                    changed.append(Sighting(Path(name), size_bytes, mtime_ns, is_folder))
                 if len(changed) >= CHUNK:
                     self._tell(changed, finished=False)
                     changed = []
@@ -264,8 +275,10 @@ class Scanner:
                 status = path.stat()
                 if stat.S_ISDIR(status.st_mode) and path.is_symlink():
                     continue  # not followed; the rescan names it
-                folder = stat.S_ISDIR(status.st_mode)
-                looks = list(list_files(path)) if folder else [Sighting(path, status.st_size, status.st_mtime_ns)]
+                is_folder = stat.S_ISDIR(status.st_mode)
+                looks = list(list_files(path)) if is_folder else []
+                if not is_folder or _is_called_like_an_image(path.name):
+                    looks.append(Sighting(path, status.st_size, status.st_mtime_ns, is_folder))
             except OSError:  # gone again, or a share that hiccups: the rescan will tell
                 continue
             self.looked += len(looks)

@@ -9,8 +9,9 @@ and plates, `history` knows what an earlier run did.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -120,10 +121,8 @@ class Intake:
     def report(self, report: ScanReport, now: float) -> None:
         """Take what the scanner found."""
         self._now = now
-        sightings: Iterable[Sighting] = report.sightings
-        if self._backlog is not None:
-            sightings = self._backlog.let_through(report)
-        for sighting in sightings:
+        report = replace(report, sightings=tuple(filter(self._concerns_us, report.sightings)))
+        for sighting in report.sightings if self._backlog is None else self._backlog.let_through(report):
             self._see(sighting, now)
         if report.finished and self._finite:
             self._closing.all_named = True
@@ -205,6 +204,12 @@ class Intake:
             lambda path: self._state.folder_of(str(self._state.relative(path))),
             lambda path: self._instrument.acquisition_of(self._root_name, self._state.relative(path)) in known,
         )
+
+    def _concerns_us(self, sighting: Sighting) -> bool:
+        """Whether it is a file, or a folder that has the very name of a plane."""
+        if not sighting.is_folder:
+            return True
+        return self._instrument.read_name(self._root_name, self._state.relative(sighting.path)).kind is FileKind.PLANE
 
     def _see(self, sighting: Sighting, now: float) -> None:
         file = self._state.files.get(sighting.path)

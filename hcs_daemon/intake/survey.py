@@ -143,6 +143,8 @@ def _by_name(
     if reading.kind is FileKind.PLANE and reading.address is not None:
         file = SurveyedFile(path, instrument.name, reading.address, reading.address.channel)
         return _ToOpen(file, sighting) if expect is None else _by_channel(file, sighting, expect, reading.problem)
+    if sighting.is_folder:
+        return None  # its name is no plane's
     if reading.kind is FileKind.UNKNOWN and expect is not None:
         return SurveyedFile(path, refusal=refusals.unknown_name(reading.problem))
     if asked_for or (reading.kind is FileKind.UNKNOWN and path.suffix.lower() in _TIFF_SUFFIXES):
