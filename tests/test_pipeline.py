@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from fakes import CHANNELS, Clock, FakeDevice, InlineExecutor, make_settings, no_sleep
 from hcs_daemon.config import Settings
@@ -282,6 +283,26 @@ def test_a_plane_written_anew_where_somebody_changed_the_result_revises_its_well
     spine.run(120)
     assert (wells(tmp_path)["A01"]["status"], wells(tmp_path)["A01"]["revision"]) == ("complete", 2)
     assert spine.publish_stage.idle
+    spine.end()
+
+
+def test_a_plate_is_open_until_its_last_result_is_written(tmp_path: Path) -> None:
+    simulate(tmp_path)
+    spine = Spine(make_settings(tmp_path), Clock())
+    open_seen = False
+    with capture_logs() as log:
+        for _ in range(200):
+            spine.round()
+            spine.clock.advance(0.1)
+            if spine.metrics()["hcs_plates_open"]:
+                open_seen = True
+            elif open_seen:
+                break
+    assert len(wells(tmp_path)) == 6
+    assert json.loads((acquisition(tmp_path) / "plate.json").read_bytes())["state"] == "finished"
+    events = [line["event"] for line in log]
+    assert events.count("plate.finished") == 1
+    assert "well.published" not in events[events.index("plate.finished") :]
     spine.end()
 
 

@@ -148,16 +148,12 @@ class Closing:
         for plate in self._state.plates.values():
             worked |= self._review_plate(plate, now, over=over, busy=plate.acquisition in busy or bool(plate.undecided))
         acquiring = [plate for plate in self._state.plates.values() if plate.state is PlateState.ACQUIRING]
-        self._state.telemetry.plates_open.set(len(acquiring))
         self._state.telemetry.plates_stalled.set(sum(self.waited(plate.touched_s, now) for plate in acquiring))
         return worked
 
     def _review_plate(self, plate: PlateBook, now: float, *, over: bool, busy: bool) -> bool:
         if plate.state is PlateState.ACQUIRING and not busy and (over or self._is_finished(plate, now)):
             plate.state, plate.news_due, plate.news_s = PlateState.FINISHED, True, float("-inf")
-            self._log.info(
-                Event.PLATE_FINISHED, plate=plate.acquisition.plate, acquisition=plate.acquisition.acquisition
-            )
         if not plate.news_due or now - plate.news_s < self._state.settings.results.plate_refresh_s:
             return False
         plate.news_due, plate.news_s = False, now

@@ -135,4 +135,4 @@ class IntakeState:
     def reopen(self, plate: PlateBook) -> None:
         """A plane came to a plate; a finished one acquires again."""
         if plate.state is PlateState.FINISHED:
-            plate.state, plate.news_due = PlateState.ACQUIRING, True
+            plate.state, plate.news_due, plate.news_s = PlateState.ACQUIRING, True, float("-inf")

@@ -80,6 +80,13 @@ class Desk:
         return PlateState.FINISHED if finished else PlateState.ACQUIRING
 
     @property
+    def is_open(self) -> bool:
+        """Whether a result or plate.json's word `finished` is still to be written."""
+        finished = self.written is not None and self.written.state is PlateState.FINISHED
+        acquiring = self.news is not None and (self.news.state is PlateState.ACQUIRING or not finished)
+        return acquiring or self.waiting
+
+    @property
     def made_otherwise(self) -> bool:
         """Whether it was finished under other settings than the present ones."""
         written = self.written

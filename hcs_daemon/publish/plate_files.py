@@ -14,6 +14,7 @@ from hcs_daemon.publish.outbox import Outbox
 from hcs_daemon.publish.schemas import PlateFile
 from hcs_daemon.publish.tables import profile_table, site_table
 from hcs_daemon.records import ModelFacts
+from hcs_daemon.telemetry import Event, get_log
 from hcs_daemon.vocabulary import PlateState
 
 
@@ -63,8 +64,11 @@ class PlateFiles:
         if plate.state is PlateState.FINISHED:
             # never beside a finished plate that it does not show; without one, it is drawn at the next start
             (desk.folder / PLATE_PICTURE_NAME).unlink(missing_ok=True)
+        before = desk.written
         self._save(desk, plate)
         desk.refreshing = False
+        if plate.state is PlateState.FINISHED and (before is None or before.state is not PlateState.FINISHED):
+            get_log().info(Event.PLATE_FINISHED, plate=plate.plate, acquisition=plate.acquisition)
         self._gallery.draw_plate(desk.acquisition, desk.folder, plate, results)
 
     def _save(self, desk: Desk, plate: PlateFile) -> None:

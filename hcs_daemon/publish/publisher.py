@@ -135,6 +135,7 @@ class Publisher:
             if desk.is_due(now_s):
                 self._plates.refresh(desk, now_s)
         self._outbox.flush(now_s)
+        self._telemetry.plates_open.set(sum(desk.is_open for desk in self._archive.desks.values()))
         if self.idle:
             self._archive.put_away()
         return self._hand_out()
