@@ -16,9 +16,9 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from fakes import Clock, HeldExecutor
-from hcs_daemon.intake.arrival import scan_once
+from hcs_daemon.intake.arrival import ScanReport, scan_once
 from hcs_daemon.plate import AcquisitionId
-from hcs_daemon.records import Restored, RestoredPlate, SiteWanted
+from hcs_daemon.records import Restored, RestoredPlate, Sighting, SiteWanted
 from hcs_daemon.simulate.spoil import eight_bit, eight_bit_scaled, other_shape, rgb, shifted_12_bit, text, truncated
 from hcs_daemon.tiff import encode_plane
 from hcs_daemon.vocabulary import PlateState, Reason, Used, WellStatus
@@ -861,6 +861,28 @@ def test_files_of_a_share_that_was_away_while_they_were_to_be_read_are_not_lost(
     watched.run(60)
     assert {well: watched.status(well) for well in watched.closed} == dict.fromkeys(("A01", "A02"), WellStatus.COMPLETE)
     assert watched.metrics()["hcs_planes_pending"] == 0
+
+
+@pytest.mark.parametrize("file", [A01, "image 1.tiff"])
+def test_the_line_of_a_file_that_was_away_when_it_was_tried_again_is_still_its_own(watched: Watched, file: str) -> None:
+    watched.well("A01")
+    watched.well("A02")
+    path = watched.write(f"{IMAGES}/{file}", truncated(picture(11)))
+    watched.run(60)
+    assert set(watched.reasons) == {file}
+    data = path.read_bytes()
+    path.unlink()
+    watched.intake.report(ScanReport((Sighting(path, 1, 1),), finished=False), watched.clock.now)
+    watched.run(200)
+    watched.write(f"{IMAGES}/{file}", data, mtime=7.0)
+    watched.run(60)
+    assert len(watched.said) == 1, "it is the same file, refused for the same reason"
+    assert watched.news[P1].counts["rejected"] == (file == A01)
+    watched.write(A01, picture(11))
+    watched.run(60)
+    assert set(watched.reasons) == {file} - {A01}
+    assert watched.status("A01") is WellStatus.COMPLETE
+    assert watched.news[P1].counts["rejected"] == 0
 
 
 def test_nothing_is_taken_as_deleted(watched: Watched) -> None:

@@ -36,7 +36,10 @@ class History:
         self._finite = finite
         self._plates = {plate.acquisition: plate for plate in restored.plates}
         self._files: dict[AcquisitionId, dict[str, Remembered]] = {}
-        self._loose = {rejection.path: rejection for rejection in restored.rejections}
+        self._loose = {
+            rejection.path: Remembered(rejection.size_bytes, rejection.mtime_ns, rejection)
+            for rejection in restored.rejections
+        }
         self._log = get_log()
 
     def open(self, plate: PlateBook, state: IntakeState, now: float) -> None:
@@ -59,8 +62,14 @@ class History:
         """What an earlier run decided about a file that is met now."""
         if file.plane is not None:
             return self._files.get(file.acquisition, {}).pop(file.name, None)
-        before = self._loose.get(file.name)
-        return Remembered(before.size_bytes, before.mtime_ns, before) if before is not None else None
+        return self._loose.pop(file.name, None)
+
+    def keep_line(self, file: FileEntry) -> None:
+        """A refused file is gone: should it be back, it is read again, and its standing line is known."""
+        if file.rejection is None:
+            return
+        files = self._loose if file.plane is None else self._files.setdefault(file.acquisition, {})
+        files[file.name] = Remembered(_NEVER, file.mtime_ns, file.rejection, file.outcome)
 
     def distrust(self, acquisition: AcquisitionId, name: str) -> None:
         """Have a file read again when it is met; what is said of it stands until then."""

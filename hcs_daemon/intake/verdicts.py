@@ -145,15 +145,18 @@ class Verdicts:
         self._log.info(Event.REJECTION_WITHDRAWN, path=file.name, reason=before.reason)
 
     def forget(self, file: FileEntry) -> None:
-        """The file is gone. What was analysed of it stays; what was not will not be."""
+        """The file is gone. What was analysed of it stays; what was not will not be. Its line stands."""
         self._state.settle_account(file)
         del self._state.files[file.path]
-        if file.plane is None:
-            return
+        if file.plane is not None:
+            self._forget_plane(file)
+        self._history.keep_line(file)
+
+    def _forget_plane(self, file: FileEntry) -> None:
         plate = self._state.plates[file.acquisition]
         plate.undecided.pop(file.name, None)
         book, key = self._state.book_of(file), _key(file)
-        if book is None or key is None:
+        if book is None or key is None or file.rejection is not None:
             return
         planes = book.site_planes(key[0], self._state.channels)
         if planes is None or book.dispatched.get(key[0]) != site_key(planes):
