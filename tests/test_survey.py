@@ -185,6 +185,23 @@ def test_what_is_no_data_gives_nothing(images: Path, expect: Expect) -> None:
     assert reasons(looked_at(images, expect=expect)) == {"notes.docx": "unknown_name"}
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows names are text")
+def test_a_name_that_is_no_text_is_told_as_the_daemon_does(tmp_path: Path, expect: Expect) -> None:
+    folder = tmp_path / os.fsdecode(b"P\xff__M1")
+    try:
+        folder.mkdir()
+        for file_name in (os.fsdecode(b"bad\xff.tiff"), name(), name().replace(".tiff", ".tif")):
+            (folder / file_name).write_bytes(picture())
+    except OSError:
+        pytest.skip("this file system does not take such a name")
+    bad, kept, copy = map(row, sorted(looked_at(tmp_path, expect=expect), key=lambda file: file.path.name))
+    assert bad["path"] == f"{tmp_path.as_posix()}/P\\xff__M1/bad\\xff.tiff"
+    assert (copy["plate"], copy["reason"], kept["reason"]) == ("P\\xff", "duplicate_plane", None)
+    for told in (bad, kept, copy):
+        for value in told.values():
+            str(value).encode()
+
+
 def test_a_folder_that_is_called_like_a_plane_is_refused(images: Path, expect: Expect) -> None:
     (images / name()).mkdir()
     (images / "stack.tiff").mkdir()

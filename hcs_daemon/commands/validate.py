@@ -111,7 +111,7 @@ def _tell(
 def _name(reason: str, files: Sequence[SurveyedFile], count: int) -> None:
     """Some files that were rejected for one reason, and the first one's hint."""
     for file in files:
-        say(f"{reason}: {file.path}: {file.refusal.detail if file.refusal else ''}")
+        say(f"{reason}: {file.name}: {file.refusal.detail if file.refusal else ''}")
     if count > len(files):
         say(f"  … and {count - len(files)} more; --json has a line for each")
     if files[0].refusal is not None:

@@ -96,10 +96,15 @@ def is_no_data(path: PurePosixPath) -> bool:
     )
 
 
+def as_text(name: str) -> str:
+    r"""A name from the disk as text that every file and log can hold: bytes that are none become `\xff`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def name_of_root(root: Path) -> str:
     """What the watched folder is called where a plate is named after it: an `Images` folder says nothing."""
     folder = root.parent if root.name.lower() == "images" and root.parent.name else root
-    return folder.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return as_text(folder.name)
 
 
 def acquisition_from(root_name: str, measurement: PurePosixPath) -> AcquisitionId:

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 from hcs_daemon.config import Settings
-from hcs_daemon.instruments.naming import FileKind, Instrument
+from hcs_daemon.instruments.naming import FileKind, Instrument, as_text
 from hcs_daemon.intake.assembly import PlateBook, WellBook
 from hcs_daemon.plate import AcquisitionId, PlaneId, WellId
 from hcs_daemon.records import ExplainTask, PlateNews, Rejection, Sighting, Site, SiteReturned, WellClosed
@@ -76,7 +76,7 @@ class IntakeState:
     def relative(self, path: Path) -> PurePosixPath:
         """The path below the root, as text that every file and log can hold."""
         given = path.relative_to(self.root).as_posix()
-        text = given.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        text = as_text(given)
         if text != given:
             self._spelled_otherwise[text] = path
         return PurePosixPath(text)

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from hcs_daemon.config import Expect, canonical_channel
 from hcs_daemon.errors import FolderError
-from hcs_daemon.instruments.naming import FileKind, Instrument, PlaneAddress, name_of_root
+from hcs_daemon.instruments.naming import FileKind, Instrument, PlaneAddress, as_text, name_of_root
 from hcs_daemon.intake import refusals
 from hcs_daemon.intake.arrival import list_files
 from hcs_daemon.intake.assembly import VOTES_FOR_A_SHAPE
@@ -53,12 +53,17 @@ class SurveyedFile:
     ignored: bool = False
     refusal: Refusal | None = None
 
+    @property
+    def name(self) -> str:
+        """Its path, with `/`, as text."""
+        return as_text(self.path.as_posix())
+
 
 def row(file: SurveyedFile) -> dict[str, str | int | None]:
     """The file as `validate --json` writes it; the keys are part of the public face."""
     address, measures, refusal = file.address, file.measures, file.refusal
     return {
-        "path": file.path.as_posix(),
+        "path": file.name,
         "instrument": file.instrument,
         "plate": address.acquisition.plate if address else None,
         "well": address.position.name if address else None,
@@ -139,7 +144,7 @@ def _by_name(
     sighting: Sighting, root: Path, instrument: Instrument, expect: Expect | None, *, asked_for: bool
 ) -> SurveyedFile | _ToOpen | None:
     path = sighting.path
-    reading = instrument.read_name(name_of_root(root), PurePosixPath(path.relative_to(root).as_posix()))
+    reading = instrument.read_name(name_of_root(root), PurePosixPath(as_text(path.relative_to(root).as_posix())))
     if reading.kind is FileKind.PLANE and reading.address is not None:
         file = SurveyedFile(path, instrument.name, reading.address, reading.address.channel)
         return _ToOpen(file, sighting) if expect is None else _by_channel(file, sighting, expect, reading.problem)
@@ -214,7 +219,7 @@ def _no_twins(files: Iterable[SurveyedFile]) -> Iterator[SurveyedFile]:
             yield file
             continue
         twin = first.setdefault((file.address, file.sha256), file.path)
-        yield file if twin == file.path else replace(file, refusal=refusals.duplicate(twin.as_posix()))
+        yield file if twin == file.path else replace(file, refusal=refusals.duplicate(as_text(twin.as_posix())))
 
 
 def _one_form(files: Iterable[SurveyedFile], *, by_channel: bool) -> Iterator[SurveyedFile]:
