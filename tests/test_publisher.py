@@ -22,6 +22,7 @@ from fakes import Clock, Easel
 from hcs_daemon.errors import ResultsHeldError
 from hcs_daemon.plate import SiteId
 from hcs_daemon.publish.ledger import verify_ledger
+from hcs_daemon.publish.names import LOCK_NAME
 from hcs_daemon.publish.publisher import Message
 from hcs_daemon.publish.studio import WellPicture
 from hcs_daemon.records import ExplanationChecks, InputUse, SiteReturned, SiteWanted
@@ -349,6 +350,51 @@ def test_a_ledger_that_cannot_be_written_holds_back_the_next_well_and_no_line_is
     assert stems(desk) == ["B03", "C01"]
     assert [line["revision"] for line in desk.ledger()] == [1, 1]
     assert verify_ledger(desk.results).broken is None
+
+
+def test_into_a_folder_that_is_not_the_one_it_opened_it_writes_nothing(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path, NOT_EXPLAINED)
+    desk.tell(plate_news())
+    desk.publish(closed_well("A01"))
+    away = tmp_path / "away"
+    desk.results.rename(away)
+    desk.results.mkdir()  # as the bare mount point of a share that went
+    with capture_logs() as said:
+        desk.publish(closed_well("B03"))
+        desk.tell(rejection())
+        for _ in range(3):
+            desk.pass_time(1)
+    assert list(desk.results.iterdir()) == []
+    assert desk.publisher.blocked is not None
+    assert "not the folder that was opened" in desk.publisher.blocked
+    assert [line["event"] for line in said] == ["results.unavailable"]
+    desk.results.rmdir()
+    away.rename(desk.results)
+    desk.pass_time(1)
+    assert desk.publisher.blocked is None
+    assert stems(desk) == ["A01", "B03"]
+    assert len(lines(desk.folder / "rejected.jsonl")) == 1
+    assert verify_ledger(desk.results).broken is None
+
+
+def test_a_folder_that_is_gone_is_waited_for_even_while_there_is_nothing_to_write(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    desk.pass_time(1)
+    assert desk.publisher.blocked is None
+    desk.results.rename(tmp_path / "away")
+    desk.pass_time(1)
+    assert desk.publisher.blocked is not None
+
+
+def test_a_share_that_comes_back_with_other_numbers_is_known_again(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path, NOT_EXPLAINED)
+    lock, number = desk.results / LOCK_NAME, (desk.results / LOCK_NAME).stat().st_ino
+    copy = desk.results / "copy"
+    copy.write_bytes(b"")
+    copy.replace(lock)
+    assert lock.stat().st_ino != number
+    desk.publish(closed_well("B03"))
+    assert stems(desk) == ["B03"]
 
 
 def test_a_plate_that_cannot_be_read_now_is_waited_for_and_said_once(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ class ResultsLock:
         self._results = results
         self._lock = filelock.FileLock(str(results / LOCK_NAME), thread_local=False)
         self._pid = results / PID_NAME
+        self._said = f"process {os.getpid()} on {socket.gethostname()}"
+        self._taken: tuple[int, int] | None = None
 
     def acquire(self) -> None:
         """Take it. Raises ResultsHeldError naming the process that has it, or FolderError."""
@@ -37,7 +39,19 @@ class ResultsLock:
                 "give the daemon's user the right to write there; a share must support file locks",
             ) from error
         with suppress(OSError):  # the number is a courtesy; the lock is what counts
-            self._pid.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+            self._pid.write_text(self._said, encoding="utf-8")
+        with suppress(OSError):
+            self._taken = self._identity()
+
+    def check(self) -> None:
+        """Raise OSError when the folder is another one than was taken: its share went, and an empty folder is there.
+
+        A share that is mounted anew may number its files anew; what this process wrote into it is there, though.
+        """
+        with suppress(OSError):
+            if self._taken is None or self._identity() == self._taken or self._pid.read_text("utf-8") == self._said:
+                return
+        raise OSError(None, "it is not the folder that was opened at the start; is its share mounted?")
 
     def release(self) -> None:
         """Let go. Can be called twice."""
@@ -45,6 +59,10 @@ class ResultsLock:
             with suppress(OSError):
                 self._pid.unlink(missing_ok=True)
             self._lock.release()
+
+    def _identity(self) -> tuple[int, int]:
+        found = Path(self._lock.lock_file).stat()
+        return found.st_dev, found.st_ino
 
     def _holder(self) -> str:
         with suppress(OSError):

@@ -17,13 +17,17 @@ Job = Callable[[float], None]
 class Outbox:
     """Does jobs in order; one that the disk refuses stops those behind it. Owned by the publish thread.
 
-    blocked: why nothing can be written now, in words, or None.
+    check: raises OSError when the folder must not be written into. blocked: why nothing can be written now, in words,
+    or None.
     """
 
-    def __init__(self, folder: Path, min_free_bytes: int, telemetry: Telemetry) -> None:
+    def __init__(
+        self, folder: Path, min_free_bytes: int, telemetry: Telemetry, check: Callable[[], None] = lambda: None
+    ) -> None:
         self._folder = folder
         self._min_free_bytes = min_free_bytes
         self._telemetry = telemetry
+        self._check = check
         self._jobs: deque[Job] = deque()
         self._retry_s = float("-inf")
         self._look_s = float("-inf")
@@ -47,6 +51,7 @@ class Outbox:
         try:
             self._look(now_s)
             while self._jobs:
+                self._check()
                 self._jobs[0](now_s)
                 self._jobs.popleft()
         except OSError as error:
@@ -74,9 +79,10 @@ class Outbox:
             get_log().info(Event.RESULTS_AVAILABLE, folder=self._folder)
 
     def _look(self, now_s: float) -> None:
-        """Raise OSError when less is free than the settings keep; looked at once a second."""
+        """Raise OSError when the folder is not the one, or less is free than is to be kept; looked at once a second."""
         if now_s < self._look_s:
             return
+        self._check()
         free = shutil.disk_usage(self._folder).free
         self._telemetry.results_free_bytes.set(free)
         self._look_s = now_s + RETRY_S

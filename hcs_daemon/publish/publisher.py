@@ -77,7 +77,7 @@ class Publisher:
         self._results = settings.results.directory
         self._fingerprint = fingerprint(settings, facts)
         self._lock = ResultsLock(self._results)
-        self._outbox = Outbox(self._results, settings.results.min_free_bytes, telemetry)
+        self._outbox = Outbox(self._results, settings.results.min_free_bytes, telemetry, self._lock.check)
         self._gallery = Gallery(settings, facts, self._outbox, drawing)
         self._plates = PlateFiles(settings, facts, self._outbox, self._gallery, now_utc)
         self._archive = Archive(settings, facts, telemetry, self._outbox, self._gallery, now_utc=now_utc)
@@ -187,8 +187,9 @@ class Publisher:
             return
         while self._inbox:
             try:
+                self._lock.check()
                 self._handle(self._inbox[0], now_s)
-            except OSError as error:  # what an earlier run wrote of this plate cannot be read now
+            except OSError as error:  # what an earlier run wrote of this plate cannot be read now, or is away
                 self._outbox.fail(error, now_s)
                 return
             self._inbox.popleft()
