@@ -337,6 +337,7 @@ class RestoredWell:
 class RestoredPlate:
     """What the results folder says of a plate. rejections: the newest line a path, not withdrawn.
 
+    root: the folder that its inputs are relative to, where plate.json says it.
     outdated: it was made with another model or other expectations. One that is still acquiring is then done
     again as a whole; a finished one is left, unless a new plane comes.
     """
@@ -347,6 +348,7 @@ class RestoredPlate:
     outdated: bool
     wells: tuple[RestoredWell, ...] = ()
     rejections: tuple[Rejection, ...] = ()
+    root: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from hcs_daemon.instruments import instrument_for
 from hcs_daemon.instruments.naming import name_of_root
 from hcs_daemon.intake.arrival import Hints, Scanner, ScanReport, scan_once, start_hints
 from hcs_daemon.intake.intake import Intake
+from hcs_daemon.intake.origin import check_origins
 from hcs_daemon.pipeline import Device, DeviceStage, IntakeStage, Mail, PublishStage
 from hcs_daemon.plate import AcquisitionId
 from hcs_daemon.publish.publisher import Publisher
@@ -509,17 +510,19 @@ def process(
         raise SettingsError("two of the folders have the same name, and so the same results", "process them one by one")
     found: list[AcquisitionId] = []
     with workshop(settings, telemetry, open_device) as shop, readers(settings) as pool:
-        for plate in plates:
-            found.extend(sorted(_process_one(shop, plate.resolve(), pool, progress)))
+        looks = {root: scan_once(root) for root in (plate.resolve() for plate in plates)}
+        check_origins(looks, instrument_for(settings.watch), shop.restored)
+        for root, look in looks.items():
+            found.extend(sorted(_process_one(shop, root, look, pool, progress)))
         shop.publisher.finish(time.monotonic())
     return found
 
 
 def _process_one(
-    shop: Workshop, root: Path, pool: Executor, progress: Callable[[int, int], None]
+    shop: Workshop, root: Path, look: ScanReport, pool: Executor, progress: Callable[[int, int], None]
 ) -> tuple[AcquisitionId, ...]:
     line = Line(shop, root, shop.restored, pool, finite=True)
-    line.mail.scans.put(scan_once(root))
+    line.mail.scans.put(look)
     line.start()
     try:
         while not line.quiet(line.all_done):

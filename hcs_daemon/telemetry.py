@@ -39,6 +39,7 @@ class Event(StrEnum):
     PLATE_OPENED = "plate.opened"
     PLATE_FINISHED = "plate.finished"
     PLATE_LEFT_ALONE = "plate.left_alone"
+    PLATE_MOVED = "plate.moved"
     PLATE_REDONE = "plate.redone"
     PLATE_AMBIGUOUS = "plate.ambiguous"
     FILE_CHANGED = "file.changed"

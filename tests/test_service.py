@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import io
 import json
+import os
 import re
 import socket
 import threading
@@ -549,6 +550,43 @@ def test_process_does_nothing_twice(tmp_path: Path, log: io.StringIO) -> None:
     run_process(tmp_path, plate, open_device=lambda _settings, _telemetry: device)
     assert (device.predicted, device.explained) == ([], [])
     assert (tmp_path / "out" / "ledger.jsonl").read_bytes() == ledger
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_process_refuses_two_trees_with_a_plate_of_one_name(
+    tmp_path: Path, log: io.StringIO, *, together: bool
+) -> None:
+    for tree, seed in (("a", 1), ("b", 2)):
+        plate = simulate(tmp_path, seed=seed)
+        (tmp_path / tree).mkdir()
+        plate.rename(tmp_path / tree / plate.name)
+    trees = [tmp_path / "a", tmp_path / "b"]
+    if not together:
+        run_process(tmp_path, trees[0])
+    before = statuses(tmp_path)
+    with pytest.raises(SettingsError) as refused:
+        run_process(tmp_path, *(trees if together else trees[1:]))
+    assert all(str(tree) in str(refused.value) for tree in trees)
+    assert "--results" in refused.value.hint
+    assert statuses(tmp_path) == before
+
+
+@pytest.mark.parametrize("touched", [False, True])
+def test_process_knows_a_plate_whose_folder_was_moved(tmp_path: Path, log: io.StringIO, *, touched: bool) -> None:
+    simulate(tmp_path)
+    run_process(tmp_path, tmp_path / "in")
+    ledger = (tmp_path / "out" / "ledger.jsonl").read_bytes()
+    moved = tmp_path / "elsewhere"
+    (tmp_path / "in").rename(moved)
+    if touched:
+        for path in moved.rglob("*.tiff"):
+            os.utime(path, ns=(1, 1))
+    run_process(tmp_path, moved)
+    assert (tmp_path / "out" / "ledger.jsonl").read_bytes() == ledger
+    (line,) = said(log, "plate.moved")
+    assert (line["before"], line["now"]) == (str(tmp_path / "in"), str(moved))
+    (plate,) = (tmp_path / "out" / "P1").glob("*/plate.json")
+    assert json.loads(plate.read_bytes())["root"] == str(moved)
 
 
 def test_process_takes_a_tree_of_plates(tmp_path: Path, log: io.StringIO) -> None:

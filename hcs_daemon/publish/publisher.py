@@ -218,6 +218,7 @@ class Publisher:
                     self._receive(self._archive.desk(message.wanted.site.well.acquisition), message)
 
     def _hear(self, desk: Desk, news: PlateNews, now_s: float) -> None:
+        self._notice_move(desk, news)
         desk.news, desk.stale = news, True
         desk.opened_at = desk.opened_at or self._now_utc()
         if news.state is PlateState.FINISHED:
@@ -227,6 +228,18 @@ class Publisher:
             self._plates.refresh(desk, now_s)
         if news.pixel_size_um is not None and not desk.frozen:
             self._wanted += self._gallery.draw_missing(desk, now_s)
+
+    def _notice_move(self, desk: Desk, news: PlateNews) -> None:
+        before = desk.written.root if desk.written is not None else str(news.root)
+        if before != str(news.root) and not desk.news:
+            self._log.warning(
+                Event.PLATE_MOVED,
+                plate=news.acquisition.plate,
+                acquisition=news.acquisition.acquisition,
+                before=before,
+                now=str(news.root),
+                hint="its inputs are looked for in the folder of now; if it is another plate, rename its folder",
+            )
 
     def _notice_contrast(self, desk: Desk) -> None:
         """What the pictures were drawn with is to stand in plate.json, also when it was fixed last of all."""

@@ -98,6 +98,7 @@ def restored_plate(read: PlateFolder, settings_fingerprint: str) -> RestoredPlat
         outdated=outdated,
         wells=tuple(_restored_well(result) for result in wells),
         rejections=standing(read.rejections),
+        root=read.plate.root if read.plate else None,
     )
 
 
