@@ -352,6 +352,19 @@ def test_a_ledger_that_cannot_be_written_holds_back_the_next_well_and_no_line_is
     assert verify_ledger(desk.results).broken is None
 
 
+def test_the_ledger_names_where_a_changed_result_was_set_aside(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path, NOT_EXPLAINED)
+    desk.publish(closed_well())
+    changed = desk.folder / "wells" / "B03.json"
+    changed.write_text(changed.read_text().replace("much_DNA", "much_ER"))
+    desk.publish(closed_well(edition=2))
+    assert (desk.result()["revision"], desk.result()["prediction"]["label"]) == (2, "much_DNA")
+    broken = verify_ledger(desk.results).broken
+    assert broken is not None
+    assert "revisions/B03.r1.json (revision 1) is not there; " in broken
+    assert broken.endswith("set aside as P1/a1/revisions/B03.damaged-1.json")
+
+
 def test_into_a_folder_that_is_not_the_one_it_opened_it_writes_nothing(tmp_path: Path) -> None:
     desk = Desktop(tmp_path, NOT_EXPLAINED)
     desk.tell(plate_news())

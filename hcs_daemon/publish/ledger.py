@@ -3,6 +3,7 @@
 It proves that no result was changed, removed or put in between afterwards; it does not prove who wrote it.
 """
 
+import glob
 import hashlib
 import re
 from collections.abc import Iterator
@@ -159,7 +160,7 @@ def _broken_files(results: Path, chain: Chain) -> Iterator[str]:
             known.add(place)
             problem = _file_problem(results / place, sha256)
             if problem is not None:
-                yield f"{place} (revision {revision}) {problem}"
+                yield f"{place} (revision {revision}) {problem}{_set_aside(results, path) if problem == _GONE else ''}"
         # a crash may leave the newest one's copy, made before its successor was to replace it
         copy = revision_path(path, newest, newest + 1)
         known.add(copy)
@@ -170,6 +171,7 @@ def _broken_files(results: Path, chain: Chain) -> Iterator[str]:
             yield f"{found} is not in the ledger"
 
 
+_GONE = "is not there"
 _CHANGED = "was changed: its SHA-256 is not the one in the ledger"
 
 
@@ -177,8 +179,18 @@ def _file_problem(path: Path, sha256: str) -> str | None:
     try:
         found = digest(path.read_bytes())
     except FileNotFoundError:
-        return "is not there"
+        return _GONE
     return None if found == sha256 else _CHANGED
+
+
+def _set_aside(results: Path, path: str) -> str:
+    """Where the daemon put what it found changed in the place of a well's results, in words."""
+    folder, _, name = path.rpartition("/wells/")
+    stem = glob.escape(name.removesuffix(".json"))
+    kept = results / folder / "revisions"
+    found = sorted((*kept.glob(f"{stem}.damaged-*.json"), *kept.glob(f"{stem}.r*.damaged-*.json")))
+    names = ", ".join(place.relative_to(results).as_posix() for place in found)
+    return f"; what had been changed there was set aside as {names}" if names else ""
 
 
 def _result_files(results: Path) -> Iterator[str]:
