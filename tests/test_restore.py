@@ -143,7 +143,10 @@ def test_a_damaged_result_is_kept_aside_named_and_done_again(harm: Callable[[Pat
     again.publish(closed_well("B03", sites=(1, 2)))
     assert (again.result()["revision"], again.result()["supersedes"]) == (2, 1)
     report = verify_ledger(again.results)
-    assert report.broken == "P1/a1/revisions/B03.r1.json (revision 1) is not there"
+    assert report.broken == (
+        "P1/a1/revisions/B03.r1.json (revision 1) is not there; what had been changed there was set aside as"
+        " P1/a1/revisions/B03.damaged-1.json"
+    )
 
 
 def test_a_result_changed_while_the_daemon_runs_is_kept_aside_too(tmp_path: Path) -> None:
