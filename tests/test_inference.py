@@ -175,6 +175,24 @@ def test_a_card_that_runs_out_of_memory_gives_no_explanation_and_goes_on() -> No
     assert metrics()["hcs_device_oom_total"] == 1
 
 
+class Unwilling(nn.Module):
+    """Gives an answer, and does not let it be followed back."""
+
+    def forward(self, means: torch.Tensor) -> torch.Tensor:
+        """The same values, without a way back."""
+        return means.detach()
+
+
+def test_a_network_that_cannot_be_explained_still_predicts_and_says_so() -> None:
+    device, metrics = network(ChannelMeans(WEIGHTS, Unwilling()), explain=True)
+    asked = site()
+    answer = device.explain(ExplainTask(SiteWanted(asked.id, asked.key, "broken", "control"), asked))
+    assert answer.attribution is None
+    assert "the network raised RuntimeError" in str(answer.problem)
+    assert device.predict([asked])[0].failure is None
+    assert metrics()['hcs_explanations_total{result="failed"}'] == 1
+
+
 @pytest.mark.parametrize(("wanted", "card"), [("cpu", True), ("auto", False), ("cpu", False)])
 def test_the_cpu_is_used_where_it_is_asked_for_or_nothing_else_is_there(wanted: str, *, card: bool) -> None:
     telemetry = Telemetry("test")

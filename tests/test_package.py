@@ -145,3 +145,32 @@ def test_references_that_are_not_sites_in_raw_counts_are_refused(package: Path, 
 def test_references_that_the_manifest_names_and_nobody_brought_are_refused(package: Path) -> None:
     change_manifest(package, references={"control": ["A01", "A02"], "broken": ["A03"]})
     assert "references.npz has no sites of 'broken'" in refusal(package).message
+
+
+class Cut(nn.Module):
+    """A bend that no gradient comes back through."""
+
+    def forward(self, means: torch.Tensor) -> torch.Tensor:
+        """The same values."""
+        return means.detach()
+
+
+def test_a_network_without_gradients_is_refused(tmp_path: Path) -> None:
+    package = write_tiny_package(tmp_path / "cut", ChannelMeans([[0.0] * 3, [0.0, 0.0, 2.0], [1.0, 0, -1]], Cut()))
+    said = refusal(package)
+    assert "gives no gradient of its logits" in said.message
+    assert "detach" in said.hint
+
+
+class Deep(ChannelMeans):
+    """An embedding with places in it."""
+
+    def forward(self, tiles: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The embedding is (tiles, channels, 1, 1)."""
+        found = super().forward(tiles)
+        return found | {"embedding": found["embedding"][:, :, None, None]}
+
+
+def test_an_embedding_that_is_no_row_of_features_is_refused(tmp_path: Path) -> None:
+    package = write_tiny_package(tmp_path / "deep", Deep([[0.0] * 3, [0.0, 0.0, 2.0], [1.0, 0, -1]]))
+    assert "the self-test's embedding is (2, 3, 1, 1)" in refusal(package).message

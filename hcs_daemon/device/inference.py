@@ -205,6 +205,8 @@ class Network:
             self._telemetry.device_oom.inc()
             torch.cuda.empty_cache()
             return "the card ran out of memory"
+        except Exception as error:  # noqa: BLE001 (a foreign program may raise anything, and its prediction stands)
+            return f"the network raised {type(error).__name__}: {str(error)[:200]}"
 
 
 _POISONED = "the card runs out of memory on this site alone, and on no other"

@@ -65,6 +65,7 @@ def load_package(folder: Path, device: torch.device | None = None) -> Package:
     _read(folder, CARD_NAME)
     program = _open_program(folder, data).to(device or torch.device("cpu"))
     error = run_selftest(folder, program, selftest, device or torch.device("cpu"))
+    _check_gradient(folder, program, selftest, device or torch.device("cpu"))
     return Package(folder, manifest, program, selftest, references, error)
 
 
@@ -93,6 +94,19 @@ def run_selftest(folder: Path, program: torch.nn.Module, selftest: SelfTest, dev
     return worst
 
 
+def _check_gradient(folder: Path, program: torch.nn.Module, selftest: SelfTest, device: torch.device) -> None:
+    """Explanations follow the logits back to the input; refuse a network that does not let them."""
+    tiles = torch.from_numpy(selftest.input[:1]).to(device).requires_grad_()
+    try:
+        (gradient,) = torch.autograd.grad(program(tiles)["logits"].sum(), tiles)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # as above
+        raise _refused(folder, f"the network gives no gradient of its logits: {_first_line(error)}", _KEEP) from error
+    if not bool(torch.isfinite(gradient).all()):
+        raise _refused(folder, "the gradient of the network's logits is not finite", _KEEP)
+
+
 def _deviation(folder: Path, name: str, found: NDArray[np.float32], recorded: NDArray[np.float32]) -> float:
     if found.shape != recorded.shape:
         raise _refused(
@@ -109,6 +123,7 @@ def _deviation(folder: Path, name: str, found: NDArray[np.float32], recorded: ND
     return error
 
 
+_KEEP = "explanations need it: export the network without no_grad, detach and rounding, and look for divisions by zero"
 _ANOTHER_NETWORK = "these are not the weights that the self-test was recorded with; export the package again as a whole"
 
 
@@ -157,6 +172,13 @@ def _read_selftest(folder: Path, manifest: Manifest) -> SelfTest:
             f"the self-test's logits are {logits.shape}, by the manifest ({len(given)}, {len(manifest.classes)})",
             "the manifest's classes are not the network's",
         )
+    for name, axes in (("embedding", 2), ("feature_map", 4)):
+        if arrays[name].ndim != axes or len(arrays[name]) != len(given):
+            raise _refused(
+                folder,
+                f"the self-test's {name} is {arrays[name].shape}, expected {axes} axes, first {len(given)} tiles",
+                "by tile: embedding is (tiles, features), feature_map (tiles, maps, height, width)",
+            )
     return SelfTest(_floats(given), {name: _floats(arrays[name]) for name in OUTPUTS})
 
 
