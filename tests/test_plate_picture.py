@@ -146,3 +146,11 @@ def test_wells_without_a_focus_can_be_drawn() -> None:
 def test_equal_input_in_any_order_gives_equal_bytes() -> None:
     results = plate_of(24)
     assert draw_plate(plate_file(), results) == draw_plate(plate_file(), results[::-1])
+
+
+def test_a_class_has_its_colour_whatever_else_is_on_the_plate() -> None:
+    classes = ["control", "first", "second"]
+    colour = class_colours(classes, "control")["second"]
+    alone = with_well(plate_of(96, classes=classes), "B03", prediction=verdict("second", 0.95))
+    together = with_well(alone, "C04", prediction=verdict("first", 0.95))
+    assert patches(pixels_of(alone), colour)[0] == patches(pixels_of(together), colour)[0]

@@ -246,8 +246,11 @@ def _body(sheet: _Sheet, wells: Mapping[WellPosition, WellResult], control: str,
     """The three maps and the legend; returns where they end."""
     shape = plate_shape(list(wells))
     labels = {result.prediction.label for result in wells.values() if result.prediction}
-    classes = sorted(labels, key=lambda name: (name != control, name))
-    colours = class_colours(classes, control)
+    known = list(dict.fromkeys([*(name for result in wells.values() for name in result.classes), *sorted(labels)]))
+    # by the model's classes, not by those seen so far: a colour means the same on every plate of a model
+    every = class_colours(known, control)
+    classes = sorted(labels, key=lambda name: (name != control, known.index(name)))
+    colours = {name: every[name] for name in classes}
     left = PlateMap.of(MARGIN, y + line_height(HEADING), VERDICT_PX, shape)
     sheet.write(MARGIN, y, "Verdict", HEADING, bold=True)
     _verdicts(sheet, left, wells, colours, _letters(classes, control))

@@ -106,7 +106,7 @@ class QualityEntry(Document):
     """Medians over the analysed planes, by channel."""
 
     focus: dict[str, float] = Field(
-        description="variance of the Laplacian over the variance of the pixels; higher is sharper"
+        description="variance of the Laplacian over that of the pixels, central 512 x 512 at most; higher is sharper"
     )
     saturated_fraction: dict[str, float] = Field(description="share of pixels at the declared depth's full scale")
     flags: list[str] = Field(description="`saturated:CHANNEL`: more than 1 % of the pixels at full scale")
