@@ -55,6 +55,7 @@ def test_any_other_package_is_a_path(tmp_path: Path) -> None:
         ({"channels": []}, "channels"),
         ({"channels": [{"name": "DNA"}, {"name": "DNA"}, {"name": "ER"}]}, "'DNA' stands there 2 times"),
         ({"classes": ["control", "control"]}, "'control' stands there 2 times"),
+        ({"classes": ["control"]}, "classes"),
         ({"control_class": "DMSO"}, "control_class 'DMSO' is not one of the classes"),
         ({"references": {"broken": ["A01"]}}, "references has no entry for the control class"),
         ({"references": {"control": ["A01"], "new": ["A02"]}}, "references has 'new'"),

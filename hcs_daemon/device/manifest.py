@@ -61,7 +61,7 @@ class Manifest(_Entry):
     tile_px: int = Field(ge=8, le=4096)
     pixel_size_um: float = Field(gt=0.0, le=100.0)
     normalisation: tuple[Normalisation, ...]
-    classes: tuple[Name, ...] = Field(min_length=1, max_length=1000)
+    classes: tuple[Name, ...] = Field(min_length=2, max_length=1000)
     control_class: Name
     references: dict[str, tuple[str, ...]]
     weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
