@@ -57,7 +57,8 @@ def read_plate_folder(results: Path, folder: Path, ledger: Ledger) -> PlateFolde
     """Read one acquisition's folder; None where nothing in it says whose it is. Raises OSError."""
     plate = _read_plate_file(folder / PLATE_NAME)
     rejections = read_rejections(folder / REJECTED_NAME)
-    found: dict[Path, WellResult | str] = {path: _read_well(path) for path in _json_files(folder / "wells")}
+    bytes_of = {path: path.read_bytes() for path in _json_files(folder / "wells")}
+    found = {path: _parse_well(data) for path, data in bytes_of.items()}
     acquisition = next(
         (said for said in _whose(plate, found, rejections) if plate_folder(results, said) == folder), None
     )
@@ -69,7 +70,7 @@ def read_plate_folder(results: Path, folder: Path, ledger: Ledger) -> PlateFolde
     for path, result in found.items():
         problem = result if isinstance(result, str) else _misplaced(result, acquisition, path)
         if problem is None and isinstance(result, WellResult):
-            problem = _check_ledger(results, path, result, ledger, read)
+            problem = _check_ledger(results, path, result, ledger, read, found=digest(bytes_of[path]))
         if problem is None and isinstance(result, WellResult):
             read.wells[well_id(result)] = result
         else:
@@ -141,9 +142,10 @@ def _read_plate_file(path: Path) -> PlateFile | None:
         return None
 
 
-def _read_well(path: Path) -> WellResult | str:
+def _parse_well(data: bytes) -> WellResult | str:
+    """The result, or in words why it is none."""
     try:
-        return WellResult.model_validate_json(path.read_bytes())
+        return WellResult.model_validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
@@ -174,11 +176,12 @@ def _misplaced(result: WellResult, acquisition: AcquisitionId, path: Path) -> st
     return None
 
 
-def _check_ledger(results: Path, path: Path, result: WellResult, ledger: Ledger, read: PlateFolder) -> str | None:
-    """Compare a result with its line; one that was committed without its line is noted to be listed."""
+def _check_ledger(
+    results: Path, path: Path, result: WellResult, ledger: Ledger, read: PlateFolder, *, found: str
+) -> str | None:
+    """Compare a result with its line; one that was committed without its line is noted to be listed. found: SHA-256."""
     name = path.relative_to(results).as_posix()
     listed = ledger.revisions(name)
-    found = digest(path.read_bytes())
     newest = max(listed, default=0)
     if result.revision < newest:
         return f"is revision {result.revision}, and the ledger lists {newest}"
