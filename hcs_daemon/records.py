@@ -151,6 +151,10 @@ class Prediction:
     failure: str | None = None
 
 
+COMPLETENESS_LIMIT, EFFICIENCY_LIMIT = 0.05, 0.001
+"""An explanation whose errors are larger fails its checks."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExplanationChecks:
     """Whether an explanation holds. Errors are relative to the change in the logit contrast explained.

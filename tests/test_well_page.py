@@ -10,14 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fakes import CHANNELS
-from hcs_daemon.device import attribution
-from hcs_daemon.publish import well_words
 from hcs_daemon.publish.documents import DEMONSTRATION
 from hcs_daemon.publish.lettering import line_height, width
 from hcs_daemon.publish.page import SMALL, Bar, Block, Image, Item, Rect, Words
 from hcs_daemon.publish.schemas import QualityEntry, SitesEntry
 from hcs_daemon.publish.studio import WellPicture
 from hcs_daemon.publish.well_page import MIDDLE_PX, Page, lay_out
+from hcs_daemon.records import COMPLETENESS_LIMIT, EFFICIENCY_LIMIT
 from hcs_daemon.vocabulary import Used, WellStatus
 from pictured import (
     CONTRAST,
@@ -237,9 +236,8 @@ def test_an_attribution_that_speaks_against_the_verdict_everywhere_is_not_outlin
     assert "nothing in this site speaks for the verdict" in words_of(page, "outline caption")
 
 
-def test_the_limits_are_those_of_the_checks() -> None:
-    assert well_words.COMPLETENESS_LIMIT == attribution.COMPLETENESS_LIMIT
-    assert well_words.EFFICIENCY_LIMIT == attribution.EFFICIENCY_LIMIT
+def test_the_limits_of_the_checks_are_those_of_the_results_format() -> None:
+    assert (COMPLETENESS_LIMIT, EFFICIENCY_LIMIT) == (0.05, 0.001)
 
 
 def test_bars_begin_at_zero_and_are_as_long_as_the_shares() -> None:

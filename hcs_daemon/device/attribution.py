@@ -16,11 +16,8 @@ from numpy.typing import NDArray
 
 from hcs_daemon.device.package import Package
 from hcs_daemon.device.tiling import Tiler, tiles_at_once
-from hcs_daemon.records import Attribution, ExplanationChecks, Site
+from hcs_daemon.records import COMPLETENESS_LIMIT, EFFICIENCY_LIMIT, Attribution, ExplanationChecks, Site
 
-COMPLETENESS_LIMIT = 0.05
-EFFICIENCY_LIMIT = 0.001
-"""Relative to the change explained; contract of the result files."""
 FIRST_STEPS, MOST_STEPS = 8, 64
 """Steps of the path integral from each reference; doubled until it is complete, or there are so many."""
 DELETION_SHARES = tuple(step / 10 for step in range(11))
@@ -60,6 +57,9 @@ class Explainer:
         self._references = {
             name: tuple(tiler.tiles(site, scale_um) for site in sites) for name, sites in package.references.items()
         }
+        self._looks = {
+            name: torch.stack([self._look_of(tiles) for tiles in sites]) for name, sites in self._references.items()
+        }
 
     def explain(self, site: Site, target: str, against: str) -> Attribution | str:
         """Explain one site, or say in words why that is not possible. target, against: two different classes."""
@@ -73,7 +73,7 @@ class Explainer:
         shapley = np.stack([shapley_values(row) for row in values])
         before, after = float(values[:, 0].mean()), float(values[:, -1].mean())
         heat = self._integrated_gradients(question, after - before)
-        nearest = self._nearest(question)
+        nearest = self._nearest(question, source)
         names = manifest.references[source]
         return Attribution(
             site=site.id,
@@ -205,14 +205,15 @@ class Explainer:
                 curve.append(float(shares[question.target]))
         return float(np.trapezoid(curve, DELETION_SHARES))
 
-    def _nearest(self, question: _Question) -> int:
+    def _nearest(self, question: _Question, source: str) -> int:
         """The reference site nearest the site, by the distance of their mean embeddings."""
+        return int(torch.linalg.vector_norm(self._looks[source] - self._look_of(question.tiles), dim=1).argmin())
+
+    def _look_of(self, tiles: torch.Tensor) -> torch.Tensor:
+        """(features,) float64: the mean embedding of a site's tiles."""
         with torch.inference_mode():
-            own, *others = (
-                self._program(tiles)["embedding"].double().mean(dim=0)
-                for tiles in (question.tiles, *question.references)
-            )
-            return int(torch.stack([torch.linalg.vector_norm(other - own) for other in others]).argmin())
+            parts = [self._program(part)["embedding"].double() for part in torch.split(tiles, self._at_once)]
+            return torch.cat(parts).mean(dim=0)
 
 
 def _contrast(question: _Question, logits: torch.Tensor) -> torch.Tensor:

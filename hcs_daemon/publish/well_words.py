@@ -9,11 +9,11 @@ from hcs_daemon.publish.documents import DEMONSTRATION
 from hcs_daemon.publish.lettering import DASH, MINUS
 from hcs_daemon.publish.schemas import ChecksEntry, SiteExplanationEntry, WellResult
 from hcs_daemon.publish.studio import WellPicture
+from hcs_daemon.records import COMPLETENESS_LIMIT, EFFICIENCY_LIMIT
+from hcs_daemon.terminal import counted
 from hcs_daemon.vocabulary import Used, WellStatus
 
 DEMONSTRATION_BAND = "DEMONSTRATION MODEL: its verdicts on real cells mean nothing"
-COMPLETENESS_LIMIT, EFFICIENCY_LIMIT = 0.05, 0.001
-"""What the contract of the result files allows, to say which check failed."""
 MOST_SITES = 8
 """Sites of which the page says what arrived."""
 
@@ -64,7 +64,7 @@ def status(result: WellResult) -> str:
     sites = result.sites
     if result.status is WellStatus.COMPLETE and not (sites.missing or sites.rejected or sites.failed):
         return ""
-    said = [f"{result.status.value}: {sites.analysed} of {_count(sites.expected, 'site')} analysed"]
+    said = [f"{result.status.value}: {sites.analysed} of {counted(sites.expected, 'site')} analysed"]
     said += [
         f"{words} {_sites(numbers)}"
         for words, numbers in (
@@ -201,10 +201,6 @@ def _sites(numbers: Sequence[int]) -> str:
     ends = [*(before for before, after in pairwise(ordered) if after != before + 1), ordered[-1]]
     said = [str(a) if a == b else f"{a}{DASH}{b}" for a, b in zip(starts, ends, strict=True)]
     return f"{'site' if len(ordered) == 1 else 'sites'} {', '.join(said)}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _percent(share_: float | None) -> str:
