@@ -143,20 +143,6 @@ def workshop(settings: Settings, telemetry: Telemetry, open_device: OpenDevice =
             publisher.close()
 
 
-def check_writable(folder: Path) -> None:
-    """Raise FolderError when a file cannot be written into `folder`, which is made if need be."""
-    probe = folder / f".hcs-daemon-probe-{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise FolderError(
-            f"results.directory {folder} cannot be written: {error.strerror}",
-            "give the daemon's user the right to write there, or name another folder",
-        ) from error
-
-
 class Line:
     """The three stages and their threads, over one watched folder."""
 

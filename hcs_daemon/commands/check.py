@@ -19,7 +19,7 @@ from hcs_daemon.instruments import instrument_for
 from hcs_daemon.intake.arrival import is_network_folder
 from hcs_daemon.publish.lock import ResultsLock
 from hcs_daemon.publish.names import LOCK_NAME
-from hcs_daemon.service import check_writable, reader_count
+from hcs_daemon.service import reader_count
 from hcs_daemon.telemetry import Telemetry, configure_logging
 from hcs_daemon.terminal import counted, say
 
@@ -158,7 +158,7 @@ def _explain(settings: Settings) -> str:
 def _results(settings: Settings) -> str:
     folder, wanted = settings.results.directory, settings.results.min_free_bytes
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    check_writable(there)
+    _check_writable(there)
     if (folder / LOCK_NAME).exists():
         lock = ResultsLock(folder)
         lock.acquire()
@@ -171,6 +171,20 @@ def _results(settings: Settings) -> str:
             "free space, or lower results.min_free_bytes; `run` would wait",
         )
     return f"{folder}{'' if there == folder else ', which it would make'}; {free / 1e9:.1f} GB free"
+
+
+def _check_writable(folder: Path) -> None:
+    """Raise FolderError when a file cannot be written into `folder`, which is made if need be."""
+    probe = folder / f".hcs-daemon-probe-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise FolderError(
+            f"results.directory {folder} cannot be written: {error.strerror}",
+            "give the daemon's user the right to write there, or name another folder",
+        ) from error
 
 
 def _http(settings: Settings) -> str:

@@ -2,15 +2,15 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hcs_daemon import __version__
 from hcs_daemon.config import Settings, load_settings
 from hcs_daemon.plate import AcquisitionId
 from hcs_daemon.publish.names import REJECTED_NAME, plate_folder
+from hcs_daemon.publish.restore import read_rejections, standing
 from hcs_daemon.service import process
 from hcs_daemon.telemetry import Telemetry, configure_logging
 from hcs_daemon.terminal import counted, progress_bar, say
@@ -50,21 +50,10 @@ def take_account(results: Path, acquisitions: Iterable[AcquisitionId], roots: Se
         folder = plate_folder(results, acquisition)
         for path in (folder / "wells").glob("*.json"):
             wells[json.loads(path.read_bytes())["status"]] += 1
-        rejections.update(line["reason"] for line in standing_rejections(folder / REJECTED_NAME))
-    strangers = standing_rejections(results / REJECTED_NAME)
-    rejections.update(line["reason"] for line in strangers if any((root / line["path"]).exists() for root in roots))
+        rejections.update(found.reason.value for found in standing(read_rejections(folder / REJECTED_NAME)))
+    strangers = standing(read_rejections(results / REJECTED_NAME))
+    rejections.update(found.reason.value for found in strangers if any((root / found.path).exists() for root in roots))
     return Account(wells, rejections)
-
-
-def standing_rejections(path: Path) -> list[dict[str, Any]]:
-    """The newest line of each path, where it was not taken back."""
-    newest = {line["path"]: line for line in _lines(path)}
-    return [line for line in newest.values() if not line["withdrawn"]]
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    if path.exists():
-        yield from (json.loads(line) for line in path.read_text("utf-8").splitlines())
 
 
 def _tell(account: Account, settings: Settings, found: Sequence[AcquisitionId], plates: Sequence[Path]) -> None:

@@ -12,11 +12,10 @@ from hcs_daemon.config import Expect, Settings, load_settings
 from hcs_daemon.instruments import instrument_for
 from hcs_daemon.instruments.harmony import Harmony
 from hcs_daemon.intake.survey import SurveyedFile, row, survey
+from hcs_daemon.publish.documents import SATURATED_FLAG
 from hcs_daemon.terminal import Column, counted, say, show_table
 
 READERS = 2
-SATURATED = 0.01
-"""The share of pixels at full scale from which a plane is called saturated, as in results."""
 EXAMPLES = 5
 """Rejected files of each reason that are named below the table."""
 
@@ -47,7 +46,7 @@ class ChannelTally:
         self.bits[measures.observed_bits] += 1
         self.lowest = min(measures.minimum, measures.minimum if self.lowest is None else self.lowest)
         self.highest = max(measures.maximum, self.highest or 0)
-        self.saturated += measures.saturated_fraction > SATURATED
+        self.saturated += measures.saturated_fraction > SATURATED_FLAG
         self.focus.append(measures.focus)
 
 

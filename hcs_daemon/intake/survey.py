@@ -2,8 +2,7 @@
 
 With settings every file is judged as the daemon would. Without, nothing is expected: names are read as Harmony's, a
 TIFF file of another name is still examined, and only what contradicts itself is refused: a depth that the pixels belie,
-a blank plane, the same plane twice, two sizes or two pixel
-types in one channel of a plate.
+a blank plane, the same plane twice, two sizes or two pixel types in one channel of a plate.
 """
 
 import os

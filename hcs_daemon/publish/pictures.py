@@ -17,7 +17,7 @@ from hcs_daemon.publish.lettering import font, line_height, width
 from hcs_daemon.publish.page import Bar, Block, Image, Item, Rect, Words
 from hcs_daemon.publish.palette import INK, PAPER, TAG, Colour, channel_colours
 from hcs_daemon.publish.panels import AttributionPanels, SitePanels
-from hcs_daemon.publish.studio import WellPicture
+from hcs_daemon.publish.studio import WellPicture, own_range
 from hcs_daemon.publish.well_page import (
     INNER_MASS,
     MAIN_PX,
@@ -32,8 +32,6 @@ from hcs_daemon.publish.well_page import (
 INNER_LINE_PX, OUTER_LINE_PX = 2.6, 1.3
 HALO_PX = 1.2
 """Dark on either side of a white outline, so that it is seen on bright cells too."""
-OWN_BLACK_PERCENTILE, OWN_WHITE_PERCENTILE = 1.0, 99.8
-"""Where the plate's contrast does not name a channel."""
 
 Grey = NDArray[np.float32]
 """(height, width), 0 black to 1 white."""
@@ -209,19 +207,14 @@ class _Painter:
         """The site's contrast, its own where the plate's does not name a channel: the reference is shown the same."""
         assert self._picture.panels is not None
         pairs = zip(self._picture.result.channels, self._picture.panels.pixels, strict=True)
-        return {channel: self._picture.contrast.get(channel) or _own_range(pixels) for channel, pixels in pairs}
+        return {channel: self._picture.contrast.get(channel) or own_range(pixels) for channel, pixels in pairs}
 
 
 def _greys(panels: SitePanels, channels: list[str], contrast: Mapping[str, tuple[float, float]]) -> list[Grey]:
     return [
-        stretch(pixels, *(contrast.get(channel) or _own_range(pixels)))
+        stretch(pixels, *(contrast.get(channel) or own_range(pixels)))
         for channel, pixels in zip(channels, panels.pixels, strict=True)
     ]
-
-
-def _own_range(pixels: NDArray[np.uint16]) -> tuple[float, float]:
-    black, white = np.percentile(pixels, (OWN_BLACK_PERCENTILE, OWN_WHITE_PERCENTILE))
-    return float(black), max(float(white), float(black) + 1.0)
 
 
 def _corners(rect: Rect) -> tuple[int, int, int, int]:

@@ -10,6 +10,7 @@ from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hcs_daemon.plate import AcquisitionId, WellId
 from hcs_daemon.publish.panels import AttributionPanels, SitePanels
@@ -201,7 +202,7 @@ class Studio:
         assert picture.panels is not None
         prediction = picture.result.prediction
         ranges = {
-            channel: _range(pixels)
+            channel: own_range(pixels)
             for channel, pixels in zip(picture.result.channels, picture.panels.pixels, strict=True)
         }
         plate.samples.append((prediction is not None and prediction.label == self._control_class, ranges))
@@ -240,6 +241,7 @@ class Studio:
         return asked
 
 
-def _range(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint16]]) -> tuple[float, float]:
+def own_range(pixels: NDArray[np.uint16]) -> tuple[float, float]:
+    """Black and white of one channel of one site, in raw counts. pixels: (height, width)."""
     black, white = np.percentile(pixels, (BLACK_PERCENTILE, WHITE_PERCENTILE))
     return float(black), max(float(white), float(black) + 1.0)
