@@ -1,10 +1,11 @@
 """Sites on their way: their planes' pixels are brought together, from memory or once more from disk."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from hcs_daemon.intake.assembly import PlateBook, WellBook, site_key
 from hcs_daemon.intake.cache import PixelCache
@@ -12,7 +13,7 @@ from hcs_daemon.intake.reading import Unread, reread_site, stack
 from hcs_daemon.intake.state import IntakeState
 from hcs_daemon.plate import SiteId
 from hcs_daemon.records import ExplainTask, Pixels, PlaneRecord, Site, SiteReturned, SiteWanted
-from hcs_daemon.telemetry import Event, get_log
+from hcs_daemon.telemetry import Event, Telemetry, get_log
 from hcs_daemon.vocabulary import Stage
 
 LOADS_AT_ONCE = 2
@@ -122,12 +123,14 @@ class Loading:
             if (pixels := self._cache.get(plane.id, plane.source.sha256)) is not None
         }
         if len(held) == len(planes):
-            self._send(load, planes, stack([held[position] for position in range(len(planes))]))
+            with self._state.telemetry.timed(Stage.ASSEMBLE):
+                pixels = stack([held[position] for position in range(len(planes))])
+            self._send(load, planes, pixels)
             return
         self._state.telemetry.cache_rereads.inc(len(planes) - len(held))
         self._under_way += 1
         paths = [self._state.path_of(plane.source.path) for plane in planes]
-        future = self._readers.submit(reread_site, list(zip(paths, planes, strict=True)), held)
+        future = self._readers.submit(_reread_timed, self._state.telemetry, list(zip(paths, planes, strict=True)), held)
         future.add_done_callback(partial(self._done, load, planes))
 
     def _done(self, load: Load, planes: tuple[PlaneRecord, ...], future: Future[Pixels | Unread]) -> None:
@@ -143,8 +146,6 @@ class Loading:
             self._cache.release(plane.id)
         if load.wanted is None:
             self._state.to_device.append(site)
-            with self._state.telemetry.timed(Stage.ASSEMBLE):
-                pass
         elif load.wanted.explain_target is not None:
             self._state.to_device.append(ExplainTask(load.wanted, site))
         else:
@@ -169,6 +170,13 @@ class Loading:
         book = plate.well(load.site.well)
         if book.dispatched.get(load.site.site) == load.key:
             del book.dispatched[load.site.site]
+
+
+def _reread_timed(
+    telemetry: Telemetry, planes: Sequence[tuple[Path, PlaneRecord]], held: dict[int, Pixels]
+) -> Pixels | Unread:
+    with telemetry.timed(Stage.ASSEMBLE):
+        return reread_site(planes, held)
 
 
 def _purpose(wanted: SiteWanted | None) -> tuple[str, str]:

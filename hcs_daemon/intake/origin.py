@@ -21,6 +21,8 @@ def check_origins(roots: Mapping[Path, ScanReport], instrument: Instrument, rest
     A folder that was moved, or whose share is mounted elsewhere now, may go on: every input is there as it was.
     """
     before = {plate.acquisition: plate for plate in restored.plates}
+    if len(roots) < 2 and not before:
+        return  # nothing to be mixed with: no name needs to be read
     claimed: dict[AcquisitionId, Path] = {}
     for root, report in roots.items():
         files = {as_text(found.path.relative_to(root).as_posix()): found for found in report.sightings}
