@@ -71,7 +71,16 @@ def _text_as_number(value: object) -> object:
     return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
 
 
+def _none_if_empty(value: object) -> object:
+    return None if value == "" else value
+
+
+def _folder_or_none(path: Path | None) -> Path | None:
+    return None if path is None else _folder(path)
+
+
 Folder = Annotated[Path, AfterValidator(_folder)]
+OptionalFile = Annotated[Path | None, BeforeValidator(_none_if_empty), AfterValidator(_folder_or_none)]
 ChannelId = Annotated[str, BeforeValidator(_number_as_text)]
 
 
@@ -163,6 +172,21 @@ class Expect(_Section):
     )
     sites_per_well: int = Field(
         0, ge=0, le=10000, description="sites a well; 0: from the instrument's metadata, else learned"
+    )
+    z_steps: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="z steps a channel; 0: from the instrument's metadata, else those of the plate's files",
+    )
+    projection: Literal["max", "mean", "best_focus", "middle"] | Annotated[int, Field(ge=1)] = Field(
+        "max", description="what of a z stack is analysed: max, mean, best_focus, middle, or the number of a step"
+    )
+    flatfield: Literal["off", "instrument"] = Field(
+        "off", description="instrument: uneven light is taken out with the instrument's own profile of each channel"
+    )
+    layout: OptionalFile = Field(
+        None, description="a CSV file that says what is in the wells, or a folder with one <plate>.csv for each plate"
     )
     well_timeout_s: float = Field(
         900.0, gt=0.0, description="seconds without a new plane after which a well is published as partial"
@@ -435,10 +459,18 @@ def _is_json(text: str) -> bool:
     return True
 
 
+_PATHS: dict[str, tuple[str, ...]] = {
+    "watch": ("directory",),
+    "expect": ("layout",),
+    "results": ("directory",),
+    "model": ("package",),
+}
+
+
 def _absolute(section: str, values: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """The values with their folders made absolute; a package's short name is no folder."""
     found = dict(values)
-    for key in {"watch": ("directory",), "results": ("directory",), "model": ("package",)}.get(section, ()):
+    for key in _PATHS.get(section, ()):
         value = found.get(key)
         if (
             not isinstance(value, str | Path)

@@ -4,6 +4,7 @@ All are frozen, ordered and hashable, so that they serve as keys and sort as a p
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -78,13 +79,38 @@ class SiteId:
     site: int
 
 
+PROJECTION_Z = 0
+"""The z of a projection that the instrument itself made and wrote beside the stack, or instead of it."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class PlaneId:
-    """One image of a site: the instrument's channel id and z (counted from 1)."""
+    """One image of a site: the instrument's channel id and z (counted from 1; `PROJECTION_Z` a projection)."""
 
     site: SiteId
     channel: str
     z: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class WellContent:
+    """What an experimenter put into a well. concentration_um: micromolar, None where it is not said.
+
+    role: `control`, `reference`, `treatment` or a word of the experimenter's own; empty where it is not said.
+    """
+
+    compound: str = ""
+    concentration_um: float | None = None
+    role: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlateLayout:
+    """What is in the wells of one plate. source: the file that says so. sha256: of that file's bytes."""
+
+    source: str
+    sha256: str
+    wells: Mapping[WellPosition, WellContent]
 
 
 def plate_wells(wells: int) -> list[WellPosition]:

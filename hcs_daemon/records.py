@@ -5,6 +5,7 @@
 Arrays inside records are read-only by agreement: whoever makes one hands it over and forgets it.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hcs_daemon.plate import AcquisitionId, PlaneId, SiteId, WellId
+from hcs_daemon.plate import AcquisitionId, PlaneId, PlateLayout, SiteId, WellId
 from hcs_daemon.vocabulary import PlateState, Reason, Used, Verdict, WellStatus
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -116,22 +117,43 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelImage:
+    """What is analysed of one channel of a site: a plane, or several made into one image.
+
+    planes: by z. projection: how several are made one: `max` or `mean`; empty for a single one. correction: the digest
+    of the flat field taken out of it, empty for none.
+    """
+
+    planes: tuple[PlaneRecord, ...]
+    projection: str = ""
+    correction: str = ""
+
+    @property
+    def key(self) -> str:
+        """What the image is made of: the SHA-256 of its file, or of all that it was made from and how."""
+        digests = [plane.source.sha256 for plane in self.planes]
+        if len(digests) == 1 and not self.correction:
+            return digests[0]
+        return hashlib.sha256("\n".join([self.projection, self.correction, *digests]).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """All channels of one field of view, ready for the device.
 
-    planes: in the model's channel order. pixels: (channels, height, width), raw counts, the same order.
-    pixel_size_um: of these pixels.
+    images: in the model's channel order. pixels: (channels, height, width), counts, the same order. pixel_size_um: of
+    these pixels.
     """
 
     id: SiteId
-    planes: tuple[PlaneRecord, ...]
+    images: tuple[ChannelImage, ...]
     pixels: Pixels
     pixel_size_um: float
 
     @property
     def key(self) -> tuple[str, ...]:
-        """SHA-256 of the planes' files, in channel order: what a prediction of this site stands for."""
-        return tuple(plane.source.sha256 for plane in self.planes)
+        """`ChannelImage.key` of each channel, in order: what a prediction of this site stands for."""
+        return tuple(image.key for image in self.images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,13 +250,27 @@ class InputUse:
 
 
 @dataclass(frozen=True, slots=True)
+class LackingPlane:
+    """A plane that a site waits for in vain.
+
+    channel: the settings' name. refused: it came and was rejected, or the instrument says that it was not taken.
+    """
+
+    site: int
+    channel: str
+    z: int
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class WellClosed:
     """Intake's word on a well: these planes are all there is for now.
 
     expected_sites: how many the well should have. ready: site number -> `Site.key` of every site with all
     channels. missing: site numbers without all their planes, that may still come; rejected: site numbers
     whose last hope was a rejected plane. pending: True if a missing plane may still come.
-    last_plane_s: monotonic seconds at which the last plane was complete.
+    last_plane_s: monotonic seconds at which the last plane was complete. lacking: the planes that the missing and the
+    rejected sites lack. flatfield: in words, what was taken out of the images; empty for nothing.
     """
 
     well: WellId
@@ -248,6 +284,8 @@ class WellClosed:
     last_plane_at: datetime
     last_plane_s: float
     warnings: tuple[str, ...] = ()
+    lacking: tuple[LackingPlane, ...] = ()
+    flatfield: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,11 +298,50 @@ class ChannelDepth:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpectedPlate:
+    """What will come, as far as anything says. The first two: how many wells and planes, None where unknown.
+
+    source: `metadata` (the instrument's), `settings`, `learned` (from wells whose time ran out). sites: a well at
+    most. time_points, z_steps: as many as any plane has; z_steps does not count an instrument's projection.
+    rows, columns: of the plate.
+    """
+
+    source: str
+    wells: int | None = None
+    planes: int | None = None
+    sites: int | None = None
+    time_points: int | None = None
+    z_steps: int | None = None
+    rows: int | None = None
+    columns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelFacts:
+    """How an instrument took a channel, as far as it says; None and empty where it does not.
+
+    Wavelengths are in nm, exposure in ms, pixel size in micrometres. id: as in the file names. name: the instrument's,
+    such as `HOECHST 33342`. objective: such as `20x, NA 0.4`. bit_depth: as declared.
+    """
+
+    id: str = ""
+    name: str = ""
+    excitation_nm: float | None = None
+    emission_nm: float | None = None
+    exposure_ms: float | None = None
+    pixel_size_um: float | None = None
+    objective: str = ""
+    bit_depth: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PlateNews:
     """Intake's word on a plate, sent when it opens, now and then, and when it finishes.
 
     root: the watched folder that inputs are relative to. shape: (height, width) of its planes or None.
-    counts: planes accepted, rejected, duplicate, ignored so far; wells seen.
+    counts: planes accepted, rejected, duplicate, ignored so far; wells seen. taken: the settings' channel name (of a
+    channel that is not analysed, its id) -> how it was taken. layout: what is in the wells, by the instrument.
+    flatfield: in words, what is taken out of the images. problem: in words, why no site of it can be analysed.
     """
 
     acquisition: AcquisitionId
@@ -274,12 +351,15 @@ class PlateNews:
     instrument: str
     shape: tuple[int, int] | None
     pixel_size_um: float | None
-    sites_per_well: int | None
-    expectations_from: str
+    expected: ExpectedPlate
     bit_depth: Mapping[str, ChannelDepth]
     counts: Mapping[str, int]
     instrument_plate_id: str | None = None
     instrument_measurement_id: str | None = None
+    taken: Mapping[str, ChannelFacts] = field(default_factory=dict)
+    layout: PlateLayout | None = None
+    flatfield: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,11 +56,24 @@ class TiffProblem(Exception):  # noqa: N818 (it becomes a Rejection, not an erro
 
 
 @dataclass(frozen=True, slots=True)
+class TiffTags:
+    """What instruments write beside the pixels, as text; empty where absent.
+
+    description: ImageDescription (270). software: 305. harmony: the XML in tag 65500.
+    """
+
+    description: str = ""
+    software: str = ""
+    harmony: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class DecodedTiff:
     """pixels: (height, width), raw counts in the file's own type, native byte order. compression: by name."""
 
     pixels: Pixels
     compression: str
+    tags: TiffTags
 
 
 def decode_plane(data: bytes, max_plane_bytes: int = MAX_PLANE_BYTES) -> DecodedTiff:
@@ -87,6 +100,7 @@ def decode_plane(data: bytes, max_plane_bytes: int = MAX_PLANE_BYTES) -> Decoded
             _check_strips(page, data)
             pixels = page.asarray(maxworkers=1)  # planes are decoded side by side already
             compression = page.compression.name.lower()
+            tags = _tags(page)
     except TiffProblem:
         raise
     except MemoryError as error:
@@ -95,7 +109,7 @@ def decode_plane(data: bytes, max_plane_bytes: int = MAX_PLANE_BYTES) -> Decoded
         raise _truncated(f"does not decode: {type(error).__name__}: {error}") from error
     if compression in {"none", "packbits"}:
         _check_rows(pixels)
-    return DecodedTiff(pixels=pixels, compression=compression)
+    return DecodedTiff(pixels=pixels, compression=compression, tags=tags)
 
 
 def encode_plane(
@@ -136,10 +150,17 @@ def encode_plane(
 def harmony_xml(data: bytes) -> str | None:
     """The XML in tag 65500 of a Harmony TIFF, or None where there is none."""
     with tifffile.TiffFile(io.BytesIO(data)) as tif:
-        tag = tif.pages.first.tags.get(HARMONY_TAG)
-        if tag is None:
-            return None
-        return bytes(tag.value).decode("utf-8", errors="replace") if isinstance(tag.value, bytes) else str(tag.value)
+        return _tags(tif.pages.first).harmony or None
+
+
+def _tags(page: tifffile.TiffPage) -> TiffTags:
+    return TiffTags(*(_text(page.tags.get(code)) for code in (270, 305, HARMONY_TAG)))
+
+
+def _text(tag: tifffile.TiffTag | None) -> str:
+    if tag is None:
+        return ""
+    return tag.value.decode("utf-8", errors="replace") if isinstance(tag.value, bytes) else str(tag.value)
 
 
 def replace_harmony_xml(data: bytes, xml: str) -> bytes:

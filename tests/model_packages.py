@@ -13,7 +13,7 @@ from torch import nn
 from hcs_daemon.device.manifest import ChannelEntry, Manifest, Normalisation
 from hcs_daemon.device.package import Package, SelfTest
 from hcs_daemon.plate import AcquisitionId, PlaneId, SiteId, WellId, WellPosition
-from hcs_daemon.records import Pixels, PlaneMeasures, PlaneRecord, Site, SourceFile
+from hcs_daemon.records import ChannelImage, Pixels, PlaneMeasures, PlaneRecord, Site, SourceFile
 from hcs_daemon.training.packaging import write_package
 
 CHANNELS = ("DNA", "ER", "Mito")
@@ -98,8 +98,8 @@ def write_tiny_package(folder: Path, program: nn.Module | None = None, made: Man
 def site_of(pixels: Pixels, number: int = 1, pixel_size_um: float = 1.0) -> Site:
     """A site of well B03 with these (channels, height, width) pixels."""
     site = SiteId(WellId(AcquisitionId("PLATE", "1"), WellPosition(2, 3)), number)
-    planes = tuple(_record(site, str(index), plane) for index, plane in enumerate(pixels))
-    return Site(site, planes, pixels, pixel_size_um)
+    images = tuple(ChannelImage((_record(site, str(index), plane),)) for index, plane in enumerate(pixels))
+    return Site(site, images, pixels, pixel_size_um)
 
 
 def _record(site: SiteId, channel: str, plane: Pixels) -> PlaneRecord:

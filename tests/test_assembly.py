@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hcs_daemon.instruments.naming import Manifest
+from hcs_daemon.instruments.manifest import ImageKey, Manifest
 from hcs_daemon.intake.assembly import PlateBook, WellBook, key_of, restore_rejection, restore_well, site_key
 from hcs_daemon.plate import AcquisitionId, PlaneId, SiteId, WellId, WellPosition
 from hcs_daemon.records import (
@@ -189,7 +189,7 @@ def test_what_was_learned_counts_where_nothing_is_promised(plate: PlateBook) -> 
     plate.learned_sites = 2
     book = filled(plate, record("d"), record("e", "ER"))
     assert plate.census(book, CHANNELS, 0, all_named=False).expected == 2
-    plate.promise("Index.xml", Manifest(sites={A01.position: frozenset({1})}))
+    plate.promise("Index.xml", Manifest(planes={A01.position: sites(1)}))
     assert plate.census(book, CHANNELS, 0, all_named=False).decided
 
 
@@ -207,18 +207,25 @@ def test_a_site_is_given_up_only_when_every_plane_it_lacks_was_rejected(plate: P
 # ---- a plate
 
 
+def sites(*numbers: int) -> dict[ImageKey, frozenset[int]]:
+    """What a manifest says of a well with these sites and one channel."""
+    return {(number, 1, "5"): frozenset({1}) for number in numbers}
+
+
 def test_what_several_metadata_files_promise_is_added_up(plate: PlateBook) -> None:
     first, second = WellPosition(1, 1), WellPosition(1, 2)
-    plate.promise("Index.xml", Manifest(0.5, {first: frozenset({1})}, "BR1"))
-    plate.promise("Index.ref.xml", Manifest(None, {first: frozenset({2}), second: frozenset({1})}, None, "77"))
-    assert plate.manifest == Manifest(0.5, {first: frozenset({1, 2}), second: frozenset({1})}, "BR1", "77")
+    plate.promise("Index.xml", Manifest(pixel_size_um=0.5, planes={first: sites(1)}, plate_id="BR1"))
+    plate.promise("Index.ref.xml", Manifest(planes={first: sites(2), second: sites(1)}, measurement_id="77"))
+    assert plate.manifest == Manifest(
+        pixel_size_um=0.5, planes={first: sites(1, 2), second: sites(1)}, plate_id="BR1", measurement_id="77"
+    )
     assert plate.expected_wells() == {first, second}
 
 
 def test_a_metadata_file_that_comes_again_replaces_what_it_said(plate: PlateBook) -> None:
-    plate.promise("Index.xml", Manifest(0.5, {WellPosition(1, 1): frozenset({1, 2})}))
-    plate.promise("Index.xml", Manifest(0.7, {WellPosition(1, 1): frozenset({1})}))
-    assert plate.manifest == Manifest(0.7, {WellPosition(1, 1): frozenset({1})})
+    plate.promise("Index.xml", Manifest(pixel_size_um=0.5, planes={WellPosition(1, 1): sites(1, 2)}))
+    plate.promise("Index.xml", Manifest(pixel_size_um=0.7, planes={WellPosition(1, 1): sites(1)}))
+    assert plate.manifest == Manifest(pixel_size_um=0.7, planes={WellPosition(1, 1): sites(1)})
 
 
 def test_three_planes_of_a_shape_settle_it_and_at_the_last_chance_the_most(plate: PlateBook) -> None:

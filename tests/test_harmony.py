@@ -7,10 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hcs_daemon.instruments.harmony import Harmony, read_index
-from hcs_daemon.instruments.naming import FileKind, Manifest, PlaneAddress
+from hcs_daemon.instruments.manifest import Manifest
+from hcs_daemon.instruments.naming import FileKind, PlaneAddress
 from hcs_daemon.plate import AcquisitionId, WellPosition
 
 PLANE = "r03c04f05p06-ch7sk8fk1fl1.tiff"
+
+ONE = frozenset({1})
 
 
 def kind(path: str) -> FileKind:
@@ -115,7 +118,10 @@ def test_an_index_promises_sites_a_well_and_the_pixel_size(tmp_path: Path) -> No
     path.write_text(index(image(1, 2, 1), image(1, 2, 3), image(1, 2, 3), image(16, 24, 1), head=head))
     assert read_index(path) == Manifest(
         pixel_size_um=0.598,
-        sites={WellPosition(1, 2): frozenset({1, 3}), WellPosition(16, 24): frozenset({1})},
+        planes={
+            WellPosition(1, 2): {(1, 1, ""): ONE, (3, 1, ""): ONE},
+            WellPosition(16, 24): {(1, 1, ""): ONE},
+        },
         plate_id="BR1",
         measurement_id="77",
     )
@@ -133,7 +139,7 @@ def test_the_real_index_of_an_operetta_is_read(shared_data: Path) -> None:
         if (address := Harmony().read_name("P", PurePosixPath(f"Images/{path.name}")).address)
     }
     assert len(on_disk) == 2
-    assert all(site in manifest.sites[position] for position, site in on_disk)
+    assert all((site, 1, "1") in manifest.planes[position] for position, site in on_disk)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +165,7 @@ def test_an_empty_cut_or_hostile_index_promises_nothing(tmp_path: Path, text: st
 def test_an_entry_without_an_address_promises_nothing(tmp_path: Path, entry: str) -> None:
     path = tmp_path / "Index.xml"
     path.write_text(index(entry, image(1, 2, 1)))
-    assert read_index(path) == Manifest(sites={WellPosition(1, 2): frozenset({1})})
+    assert read_index(path) == Manifest(planes={WellPosition(1, 2): {(1, 1, ""): ONE}})
 
 
 @pytest.mark.parametrize("metres", ["nonsense", "0", "-1", "nan", "inf", "1"])

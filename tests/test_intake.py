@@ -949,7 +949,7 @@ def test_an_index_says_how_many_sites_and_how_large_a_pixel_is(tmp_path: Path) -
     assert {site.pixel_size_um for site in watched.sites} == {0.75}
     assert watched.closed["A01"].ready == watched.sent_keys("A01")
     news = watched.news[P1]
-    assert (news.pixel_size_um, news.expectations_from, news.instrument_plate_id) == (0.75, "metadata", "BR1")
+    assert (news.pixel_size_um, news.expected.source, news.instrument_plate_id) == (0.75, "metadata", "BR1")
 
 
 def test_an_index_that_comes_last_decides_the_wells_that_waited_for_it(tmp_path: Path) -> None:
@@ -1161,9 +1161,7 @@ def test_an_evicted_plane_that_changed_unseen_is_a_new_revision_and_not_a_quiet_
         watched.run(30)
     assert "site.failed" in [line["event"] for line in log]
     assert watched.closed["A01"].ready == watched.sent_keys("A01")
-    assert all(
-        site.planes[0].source.sha256 != sha256(picture(11)) for site in watched.sites if site.id.well.stem == "A01"
-    )
+    assert all(site.images[0].key != sha256(picture(11)) for site in watched.sites if site.id.well.stem == "A01")
     assert watched.unaccounted() == []
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hcs_daemon.plate import SiteId
 from hcs_daemon.publish.panels import HEAT_PX, PANEL_PX, attribution_panels, reduce_plane, site_panels
 from hcs_daemon.records import Site, SiteWanted
-from wells import attribution_of, site_planes, well_id
+from wells import attribution_of, site_images, well_id
 
 SITE = SiteId(well_id(), 1)
 WANTED = SiteWanted(SITE, ("0" * 64,), "much_DNA", "control")
@@ -19,7 +19,7 @@ WANTED = SiteWanted(SITE, ("0" * 64,), "much_DNA", "control")
 def site_with(height: int, width: int) -> Site:
     rows = np.arange(height, dtype=np.uint16)[:, None] * np.uint16(10)
     planes = np.broadcast_to(rows, (5, height, width))
-    return Site(SITE, site_planes(SITE), planes, pixel_size_um=0.5)
+    return Site(SITE, site_images(SITE), planes, pixel_size_um=0.5)
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 90))

@@ -25,7 +25,7 @@ from hcs_daemon.publish.ledger import verify_ledger
 from hcs_daemon.publish.names import LOCK_NAME
 from hcs_daemon.publish.publisher import Message
 from hcs_daemon.publish.studio import WellPicture
-from hcs_daemon.records import ExplanationChecks, InputUse, SiteReturned, SiteWanted
+from hcs_daemon.records import ExpectedPlate, ExplanationChecks, InputUse, SiteReturned, SiteWanted
 from hcs_daemon.vocabulary import PlateState, Used
 from wells import (
     CONTROL,
@@ -670,7 +670,7 @@ def test_a_plate_that_acquires_again_is_finished_anew(tmp_path: Path) -> None:
 
 
 def test_a_start_does_not_rewrite_a_finished_plate_that_says_all_of_it(tmp_path: Path) -> None:
-    known = {"instrument_plate_id": "BR-1", "expectations_from": "metadata"}
+    known = {"instrument_plate_id": "BR-1", "expected": ExpectedPlate("metadata", sites=1)}
     desk = Desktop(tmp_path)
     desk.tell(plate_news())
     desk.publish(closed_well())

@@ -104,7 +104,8 @@ def test_the_index_promises_every_site_and_the_pixel_size(tmp_path: Path) -> Non
     promised = read_index(plate.folder / "Images" / "Index.xml")
     assert promised is not None
     assert promised.pixel_size_um == 1.196
-    assert promised.sites == dict.fromkeys(plate_wells(6), frozenset({1, 2, 3}))
+    assert set(promised.planes) == set(plate_wells(6))
+    assert {site for well in promised.planes.values() for site, _, _ in well} == {1, 2, 3}
     assert promised.plate_id == "P"
 
 

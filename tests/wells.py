@@ -17,6 +17,8 @@ from hcs_daemon.publish.publisher import Message, Publisher
 from hcs_daemon.records import (
     Attribution,
     ChannelDepth,
+    ChannelImage,
+    ExpectedPlate,
     ExplanationChecks,
     InputUse,
     ModelFacts,
@@ -68,6 +70,11 @@ def site_planes(site: SiteId, edition: int = 1) -> tuple[PlaneRecord, ...]:
     return tuple(plane_record(site, channel, edition) for channel in CHANNELS)
 
 
+def site_images(site: SiteId, edition: int = 1) -> tuple[ChannelImage, ...]:
+    """The same, each an image of its own."""
+    return tuple(ChannelImage((plane,)) for plane in site_planes(site, edition))
+
+
 def closed_well(
     name: str = "B03", sites: Sequence[int] = (1,), edition: int = 1, time: int = 1, **changed: Any
 ) -> WellClosed:
@@ -109,7 +116,7 @@ def predicted(closed: WellClosed, site: int, logits: Sequence[float] = TREATED, 
 def site_of(wanted: SiteWanted, level: int = 100) -> Site:
     """The pixels of a site: a ramp from `level` to ten times as much."""
     ramp = np.linspace(level, 10 * level, 64 * 64).reshape(64, 64).astype(np.uint16)
-    return Site(wanted.site, site_planes(wanted.site), np.stack([ramp] * len(CHANNELS)), 1.196)
+    return Site(wanted.site, site_images(wanted.site), np.stack([ramp] * len(CHANNELS)), 1.196)
 
 
 def attribution_of(wanted: SiteWanted, **changed: Any) -> Attribution:
@@ -152,8 +159,7 @@ def plate_news(state: PlateState = PlateState.ACQUIRING, **changed: Any) -> Plat
         "instrument": "harmony",
         "shape": (64, 64),
         "pixel_size_um": 1.196,
-        "sites_per_well": 1,
-        "expectations_from": "settings",
+        "expected": ExpectedPlate("settings", sites=1),
         "bit_depth": {"DNA": ChannelDepth(16, Verdict.UNDECIDED, "the most seen are 15 bits")},
         "counts": {"accepted": 5, "rejected": 0, "duplicate": 0, "ignored": 0, "wells": 1},
     }

@@ -14,7 +14,7 @@ from hcs_daemon.device.attribution import Explainer
 from hcs_daemon.device.package import Package
 from hcs_daemon.device.tiling import Tiler
 from hcs_daemon.plate import AcquisitionId, PlaneId, SiteId, WellId
-from hcs_daemon.records import PlaneMeasures, PlaneRecord, Site, SourceFile
+from hcs_daemon.records import ChannelImage, PlaneMeasures, PlaneRecord, Site, SourceFile
 from hcs_daemon.simulate.compounds import CHANNELS, CONTROL_CLASS
 from hcs_daemon.simulate.layout import WellPlan
 from hcs_daemon.simulate.site import PIXEL_SIZE_UM
@@ -94,7 +94,7 @@ def _spread(wells: NDArray[np.intp], most: int) -> NDArray[np.intp]:
 def _site(plate: str, plan: WellPlan, pixels: NDArray[np.uint16]) -> Site:
     """A rendered site as it would come from files."""
     site = SiteId(WellId(AcquisitionId(plate, "simulated"), plan.position), 1)
-    planes = tuple(
+    planes = (
         PlaneRecord(
             id=PlaneId(site, channel),
             channel=channel,
@@ -106,4 +106,4 @@ def _site(plate: str, plan: WellPlan, pixels: NDArray[np.uint16]) -> Site:
         )
         for channel, plane in zip(CHANNELS, pixels, strict=True)
     )
-    return Site(site, planes, pixels, PIXEL_SIZE_UM)
+    return Site(site, tuple(ChannelImage((plane,)) for plane in planes), pixels, PIXEL_SIZE_UM)

@@ -11,13 +11,16 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
+from hcs_daemon.instruments.manifest import ImageKey, Manifest
 from hcs_daemon.instruments.naming import (
     FileKind,
-    Manifest,
+    Grammar,
+    OnePlaneAFile,
     PlaneAddress,
     Reading,
     acquisition_from,
     is_no_data,
+    measurement_name,
 )
 from hcs_daemon.plate import AcquisitionId, WellPosition
 
@@ -32,25 +35,26 @@ _PARTS = (
     ("FLIM", r"fl(\d{1,6})"),
     ("ending", r"\.tiff?"),
 )
-_PLANE = re.compile("".join(part for _, part in _PARTS), re.IGNORECASE | re.ASCII)
 _INDEX = re.compile(r"index(\.idx|\.ref)?\.xml", re.IGNORECASE)
 _OTHER_METADATA_SUFFIXES = {".xml", ".txt", ".csv", ".json"}
-GRAMMAR = "r01c01f01p01-ch1sk1fk1fl1.tiff"
+_EXAMPLE = "r01c01f01p01-ch1sk1fk1fl1.tiff"
+_NAME = Grammar("a Harmony", _PARTS, _EXAMPLE)
 
 
-class Harmony:
+class Harmony(OnePlaneAFile):
     """Names and index of Opera Phenix and Operetta."""
 
     name = "harmony"
+    example = _EXAMPLE
 
     def read_name(self, root_name: str, path: PurePosixPath) -> Reading:
         """What the file at `path` is, by its name alone."""
         if is_no_data(path):
             return Reading(FileKind.NO_DATA)
-        match = _PLANE.fullmatch(path.name)
-        if match is None:
+        groups = _NAME.groups(path.name)
+        if groups is None:
             return self._other(path)
-        row, column, site, z, channel, time, exposure, flim = (int(group) for group in match.groups())
+        row, column, site, z, channel, time, exposure, flim = map(int, groups)
         try:
             position = WellPosition(row, column)
         except ValueError as error:
@@ -69,6 +73,14 @@ class Harmony:
         """The folder that holds `Images`, else the one that holds the file."""
         return path.parent.parent if path.parent.name.lower() == "images" else path.parent
 
+    def plane_path(self, address: PlaneAddress) -> PurePosixPath:
+        """`<plate>__<acquisition>/Images/r01c01f01p01-ch1sk1fk1fl1.tiff`."""
+        row, column = address.position.row, address.position.column
+        name = (
+            f"r{row:02d}c{column:02d}f{address.site:02d}p{address.z:02d}-ch{address.channel}sk{address.time}fk1fl1.tiff"
+        )
+        return PurePosixPath(measurement_name(address.acquisition), "Images", name)
+
     def read_metadata(self, path: Path) -> Manifest | None:
         """Pixel size and the images expected, from an index file; what is broken promises nothing."""
         return read_index(path) if _INDEX.fullmatch(path.name) else None
@@ -78,19 +90,7 @@ class Harmony:
             return Reading(FileKind.METADATA)
         if path.suffix.lower() in _OTHER_METADATA_SUFFIXES:
             return Reading(FileKind.NO_DATA)
-        return Reading(FileKind.UNKNOWN, problem=_misfit(path.name))
-
-
-def _misfit(name: str) -> str:
-    """Where a name stops being one that Harmony gives."""
-    fits, at = "", 0
-    for what, part in _PARTS:
-        match = re.compile(fits + part, re.IGNORECASE | re.ASCII).match(name)
-        if match is None:
-            where = f"after {name[:at]!r}" if at else "at its beginning"
-            return f"a Harmony plane is called like {GRAMMAR}, and {where} there is no {what}"
-        fits, at = fits + part, match.end()
-    return f"a Harmony plane is called like {GRAMMAR}, and this name goes on after {name[:at]!r}"
+        return _NAME.misfit(path.name)
 
 
 def _beyond_the_first(exposure: int, flim: int) -> str:
@@ -104,14 +104,14 @@ def read_index(path: Path) -> Manifest | None:
 
     ImageResolutionX is in metres. Raises OSError when the file cannot be read.
     """
-    sites: dict[WellPosition, set[int]] = {}
+    planes: dict[WellPosition, dict[ImageKey, frozenset[int]]] = {}
     found: dict[str, str] = {}
     try:
         with path.open("rb") as stream:
             for _, element in iterparse(stream, events=("end",)):
                 tag = _local(element)
                 if tag == "Image" and element.find("{*}FieldID") is not None:
-                    _note_image(element, sites)
+                    _note_image(element, planes)
                     element.clear()
                 elif tag in {"ImageResolutionX", "PlateID", "MeasurementID"} and element.text:
                     found.setdefault(tag, element.text.strip())
@@ -119,18 +119,19 @@ def read_index(path: Path) -> Manifest | None:
         return None
     return Manifest(
         pixel_size_um=_micrometres(found.get("ImageResolutionX")),
-        sites={position: frozenset(numbers) for position, numbers in sites.items()},
+        planes=planes,
         plate_id=found.get("PlateID"),
         measurement_id=found.get("MeasurementID"),
     )
 
 
-def _note_image(image: Element, sites: dict[WellPosition, set[int]]) -> None:
+def _note_image(image: Element, planes: dict[WellPosition, dict[ImageKey, frozenset[int]]]) -> None:
     try:
         row, column, site = (int(image.findtext(f"{{*}}{tag}") or "") for tag in ("Row", "Col", "FieldID"))
-        sites.setdefault(WellPosition(row, column), set()).add(site)
+        well = planes.setdefault(WellPosition(row, column), {})
     except ValueError:
         return  # an entry without an address promises nothing
+    well[site, 1, image.findtext("{*}ChannelID") or ""] = frozenset({1})
 
 
 def _micrometres(metres: str | None) -> float | None:

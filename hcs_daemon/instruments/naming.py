@@ -1,12 +1,16 @@
 """What every instrument answers: is this file a plane, and of what."""
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from hcs_daemon.instruments.manifest import Manifest
 from hcs_daemon.plate import AcquisitionId, WellPosition
+from hcs_daemon.records import ChannelFacts
+from hcs_daemon.tiff import TiffTags
 
 _NO_DATA_SUFFIXES = {".log", ".db", ".tmp", ".part", ".partial", ".filepart", ".crdownload", ".bak", ".swp", ".lock"}
 _NO_DATA_NAMES = {"thumbs.db", "desktop.ini", ".ds_store"}
@@ -18,9 +22,10 @@ _PREVIEW_FOLDERS = {"thumbs", "thumbnails", "previews"}
 
 
 class FileKind(Enum):
-    """What a name says of a file before it is opened."""
+    """What a name says of a file before it is opened. BUNDLE: several planes, and what is inside says which."""
 
     PLANE = auto()
+    BUNDLE = auto()
     METADATA = auto()
     NO_DATA = auto()
     UNKNOWN = auto()
@@ -28,7 +33,11 @@ class FileKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PlaneAddress:
-    """Where a plane belongs, by its name and folder. channel: as the instrument writes it."""
+    """Where a plane belongs, by its name and folder.
+
+    channel: its id, as the instrument writes it. channel_name: where the name tells that too. z and time count from 1;
+    z is `PROJECTION_Z` for a projection that the instrument made.
+    """
 
     acquisition: AcquisitionId
     position: WellPosition
@@ -36,39 +45,33 @@ class PlaneAddress:
     channel: str
     z: int = 1
     time: int = 1
+    channel_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """How a name was read.
 
-    problem: in words, why an UNKNOWN name does not fit the nearest grammar, or why a PLANE is only one more image of a
-    channel whose first image counts.
+    problem: in words, why an UNKNOWN name does not fit the grammar, or why a PLANE is only one more image of a
+    channel whose first image counts. fits: of an UNKNOWN name, how many of its characters fit, to find the nearest
+    grammar. instrument: whose name it is, where several were asked.
     """
 
     kind: FileKind
     address: PlaneAddress | None = None
     problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What an instrument's metadata promises for one acquisition.
-
-    pixel_size_um: micrometres a pixel, None where it is not said. sites: well -> its site numbers, empty where
-    unknown. plate_id, measurement_id: the instrument's own names.
-    """
-
-    pixel_size_um: float | None = None
-    sites: dict[WellPosition, frozenset[int]] = field(default_factory=dict)
-    plate_id: str | None = None
-    measurement_id: str | None = None
+    fits: int = 0
+    instrument: str = ""
 
 
 class Instrument(Protocol):
-    """One vendor's way of writing."""
+    """One vendor's way of writing. docs/instruments.md shows how to add one.
+
+    name: as in `watch.instrument`. example: a plane's name, for messages.
+    """
 
     name: str
+    example: str
 
     def read_name(self, root_name: str, path: PurePosixPath) -> Reading:
         """What the file at `path` (relative to the watched folder, which is called `root_name`) is."""
@@ -79,8 +82,69 @@ class Instrument(Protocol):
     def measurement_folder(self, path: PurePosixPath) -> PurePosixPath:
         """The folder of that acquisition, relative to the watched folder."""
 
+    def plane_path(self, address: PlaneAddress) -> PurePosixPath:
+        """Where the instrument would write a plane, in a folder called `<plate>__<acquisition>`.
+
+        What `read_name` makes of it again is `address`. For a BUNDLE the file that holds the plane.
+        """
+
     def read_metadata(self, path: Path) -> Manifest | None:
         """What a METADATA file promises; None for one that promises nothing. Raises OSError only."""
+
+    def read_tags(self, path: PurePosixPath, tags: TiffTags) -> ChannelFacts | None:
+        """What a plane's own tags say of how it was taken; None where they say nothing."""
+
+    def read_bundle(self, root_name: str, path: PurePosixPath, tags: TiffTags) -> Sequence[PlaneAddress | None]:
+        """The address of each page of a BUNDLE, in order; None for a page that is no data.
+
+        tags: of the first page. Raises ValueError, in words, when the file does not say it.
+        """
+
+
+class OnePlaneAFile:
+    """What instruments share that write one plane into each file, and nothing of use into its tags."""
+
+    def read_tags(self, path: PurePosixPath, tags: TiffTags) -> ChannelFacts | None:  # noqa: ARG002 (they say nothing)
+        """Nothing."""
+        return None
+
+    def read_bundle(self, root_name: str, path: PurePosixPath, tags: TiffTags) -> Sequence[PlaneAddress | None]:
+        """Never asked: no file of theirs is a bundle."""
+        raise ValueError(f"{path} in {root_name} holds one plane ({len(tags.description)} characters of description)")
+
+
+class Grammar:
+    """A file name made of parts, each called what a person calls it, so that a misfit can be named.
+
+    parts: (what, regular expression with at most one group) in order; case does not matter. example: a name that fits.
+    """
+
+    def __init__(self, vendor: str, parts: Sequence[tuple[str, str]], example: str) -> None:
+        self._vendor = vendor
+        self._parts = tuple(parts)
+        self._example = example
+        self._whole = re.compile("".join(part for _, part in parts), re.IGNORECASE | re.ASCII)
+
+    def groups(self, name: str) -> tuple[str, ...] | None:
+        """The groups of a name that fits as a whole (an absent one is empty), else None."""
+        match = self._whole.fullmatch(name)
+        return None if match is None else match.groups("")
+
+    def misfit(self, name: str) -> Reading:
+        """An UNKNOWN reading that says where the name stops being one of this grammar's."""
+        fits, at = "", 0
+        for what, part in self._parts:
+            match = re.compile(fits + part, re.IGNORECASE | re.ASCII).match(name)
+            if match is None:
+                where = f"after {name[:at]!r}" if at else "at its beginning"
+                return self._unknown(f"{where} there is no {what}", at)
+            fits, at = fits + part, match.end()
+        return self._unknown(f"this name goes on after {name[:at]!r}", at)
+
+    def _unknown(self, why: str, fits: int) -> Reading:
+        return Reading(
+            FileKind.UNKNOWN, problem=f"{self._vendor} plane is called like {self._example}, and {why}", fits=fits
+        )
 
 
 def is_no_data(path: PurePosixPath) -> bool:
@@ -119,3 +183,24 @@ def acquisition_from(root_name: str, measurement: PurePosixPath) -> AcquisitionI
         return AcquisitionId(plate, acquisition)
     between = "_".join(measurement.parts[:-1])
     return AcquisitionId(folder, between or "1")
+
+
+def measurement_name(acquisition: AcquisitionId) -> str:
+    """A measurement folder's name that `acquisition_from` reads as this acquisition."""
+    return f"{acquisition.plate}__{acquisition.acquisition}"
+
+
+TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
+
+
+def split_page(path: Path) -> tuple[Path, int | None]:
+    """A plane's file, and which page of it: `a.ome.tif#3` is the fourth page of `a.ome.tif`; None for a whole file."""
+    name, mark, page = path.name.rpartition("#")
+    if mark and page.isdecimal() and page.isascii() and PurePosixPath(name).suffix.lower() in TIFF_SUFFIXES:
+        return path.with_name(name), int(page)
+    return path, None
+
+
+def with_page(path: Path, page: int) -> Path:
+    """The name of one page of a bundle, as `split_page` takes it apart again."""
+    return path.with_name(f"{path.name}#{page}")

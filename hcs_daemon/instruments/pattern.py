@@ -7,9 +7,10 @@ may be there. An expression that contains `/` is matched with the path below the
 import re
 from pathlib import Path, PurePosixPath
 
+from hcs_daemon.instruments.manifest import Manifest
 from hcs_daemon.instruments.naming import (
     FileKind,
-    Manifest,
+    OnePlaneAFile,
     PlaneAddress,
     Reading,
     acquisition_from,
@@ -20,7 +21,7 @@ from hcs_daemon.plate import AcquisitionId, WellPosition
 _IMAGE_SUFFIXES = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".c01", ".flex", ".nd2", ".czi"}
 
 
-class Pattern:
+class Pattern(OnePlaneAFile):
     """Names by a regular expression."""
 
     name = "pattern"
@@ -28,6 +29,7 @@ class Pattern:
     def __init__(self, expression: str) -> None:
         self._expression = re.compile(expression)
         self._on_path = "/" in expression
+        self.example = expression
 
     def read_name(self, root_name: str, path: PurePosixPath) -> Reading:
         """What the file at `path` is, by the expression alone."""
@@ -66,6 +68,10 @@ class Pattern:
     def measurement_folder(self, path: PurePosixPath) -> PurePosixPath:
         """The folder that holds the file."""
         return path.parent
+
+    def plane_path(self, address: PlaneAddress) -> PurePosixPath:
+        """An expression reads names and cannot write them. Raises ValueError."""
+        raise ValueError(f"watch.pattern {self._expression.pattern!r} does not say how {address} is written")
 
     def read_metadata(self, path: Path) -> Manifest | None:  # noqa: ARG002 (there is none to read)
         """Nothing: what the images are must stand in the settings."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from hcs_daemon.instruments.naming import Manifest
+from hcs_daemon.instruments.manifest import Manifest, merged
 from hcs_daemon.plate import AcquisitionId, WellId, WellPosition
 from hcs_daemon.records import ChannelDepth, InputUse, PlaneRecord, Rejection, RestoredWell
 from hcs_daemon.vocabulary import PlateState, Reason, Used, Verdict, WellStatus
@@ -199,22 +199,12 @@ class PlateBook:
         What several say is added up; where they differ the first name counts.
         """
         self.manifests[name] = manifest
-        said = [self.manifests[each] for each in sorted(self.manifests)]
-        sites: dict[WellPosition, frozenset[int]] = {}
-        for each in said:
-            for position, numbers in each.sites.items():
-                sites[position] = sites.get(position, frozenset()) | numbers
-        self.manifest = Manifest(
-            pixel_size_um=next((each.pixel_size_um for each in said if each.pixel_size_um), None),
-            sites=sites,
-            plate_id=next((each.plate_id for each in said if each.plate_id), None),
-            measurement_id=next((each.measurement_id for each in said if each.measurement_id), None),
-        )
+        self.manifest = merged(self.manifests[each] for each in sorted(self.manifests))
 
     def census(self, book: WellBook, channels: tuple[str, ...], per_well: int, *, all_named: bool) -> Census:
         """Count a well. per_well: sites a well by the settings, 0: unknown. all_named: all names are seen."""
         named = self.sites_named
-        promised = self.manifest.sites.get(book.well.position)
+        promised = {site for site, _, _ in self.manifest.planes.get(book.well.position, {})}
         number = per_well or (0 if promised else self.learned_sites)
         expected = set(book.sites_named) | (set(promised) if promised and not per_well else set())
         if all_named and not number and not promised:
@@ -265,7 +255,7 @@ class PlateBook:
 
     def expected_wells(self) -> set[WellPosition]:
         """The wells that the instrument's metadata promises, empty where it says nothing."""
-        return set(self.manifest.sites)
+        return set(self.manifest.planes)
 
     def _hopeless(self, book: WellBook, site: int, channels: tuple[str, ...]) -> bool:
         refused = {channel for rejected_site, channel in book.rejected.values() if rejected_site == site}

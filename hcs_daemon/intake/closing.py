@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from hcs_daemon.intake.assembly import ANALYSED_Z, Census, PlateBook, WellBook, site_key
 from hcs_daemon.intake.state import IntakeState
-from hcs_daemon.records import InputUse, PlateNews, WellClosed
+from hcs_daemon.records import ExpectedPlate, InputUse, PlateNews, WellClosed
 from hcs_daemon.telemetry import Event, get_log
 from hcs_daemon.vocabulary import PlaneOutcome, PlateState
 
@@ -177,8 +177,10 @@ class Closing:
             instrument=self._state.instrument.name,
             shape=plate.shape,
             pixel_size_um=self._state.pixel_size_um(plate),
-            sites_per_well=expect.sites_per_well or plate.learned_sites or None,
-            expectations_from="metadata" if plate.manifest.sites else "settings",
+            expected=ExpectedPlate(
+                source="metadata" if plate.manifest.planes else "settings",
+                sites=expect.sites_per_well or plate.learned_sites or None,
+            ),
             bit_depth=plate.depth_verdicts(self._state.channels, expect.bit_depth),
             counts={
                 **Counter({outcome.value: 0 for outcome in PlaneOutcome}),

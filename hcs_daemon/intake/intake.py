@@ -17,7 +17,8 @@ from functools import partial
 from pathlib import Path
 
 from hcs_daemon.config import Settings, canonical_channel
-from hcs_daemon.instruments.naming import FileKind, Instrument, Manifest, PlaneAddress, name_of_root
+from hcs_daemon.instruments.manifest import Manifest
+from hcs_daemon.instruments.naming import FileKind, Instrument, PlaneAddress, name_of_root
 from hcs_daemon.intake import refusals
 from hcs_daemon.intake.arrival import ScanReport
 from hcs_daemon.intake.assembly import PlateBook

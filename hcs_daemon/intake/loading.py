@@ -12,7 +12,7 @@ from hcs_daemon.intake.cache import PixelCache
 from hcs_daemon.intake.reading import Unread, reread_site, stack
 from hcs_daemon.intake.state import IntakeState
 from hcs_daemon.plate import SiteId
-from hcs_daemon.records import ExplainTask, Pixels, PlaneRecord, Site, SiteReturned, SiteWanted
+from hcs_daemon.records import ChannelImage, ExplainTask, Pixels, PlaneRecord, Site, SiteReturned, SiteWanted
 from hcs_daemon.telemetry import Event, Telemetry, get_log
 from hcs_daemon.vocabulary import Stage
 
@@ -141,7 +141,7 @@ class Loading:
     def _send(self, load: Load, planes: tuple[PlaneRecord, ...], pixels: Pixels) -> None:
         pixel_size_um = self._state.pixel_size_um(self._state.plates[load.site.well.acquisition])
         assert pixel_size_um is not None  # seen at the start of the load, and never forgotten
-        site = Site(load.site, planes, pixels, pixel_size_um)
+        site = Site(load.site, tuple(ChannelImage((plane,)) for plane in planes), pixels, pixel_size_um)
         for plane in planes:
             self._cache.release(plane.id)
         if load.wanted is None:

@@ -467,7 +467,7 @@ def plate_file(
 def says(plate: PlateFile, news: PlateNews) -> bool:
     """Whether a plate's file holds all that is news; what intake does not know (it may read it yet) is none."""
     known = {name: value for name, value in _heard(news).items() if value is not None}
-    if news.expectations_from == "settings":
+    if news.expected.source != "metadata":
         del known["expectations_from"]
     return all(getattr(plate, name) == value for name, value in known.items())
 
@@ -481,10 +481,10 @@ def _heard(news: PlateNews) -> dict[str, Any]:
         "instrument": news.instrument,
         "instrument_plate_id": news.instrument_plate_id,
         "instrument_measurement_id": news.instrument_measurement_id,
-        "expectations_from": news.expectations_from,
+        "expectations_from": news.expected.source,
         "shape": news.shape,
         "pixel_size_um": news.pixel_size_um,
-        "sites_per_well": news.sites_per_well,
+        "sites_per_well": news.expected.sites,
         "bit_depth": {
             name: DepthEntry(declared=depth.declared, verdict=depth.verdict, evidence=depth.evidence)
             for name, depth in news.bit_depth.items()
