@@ -100,6 +100,9 @@ class Instrument(Protocol):
         tags: of the first page. Raises ValueError, in words, when the file does not say it.
         """
 
+    def promise_of_bundle(self, tags: TiffTags) -> Manifest | None:
+        """What the tags of a BUNDLE's first page promise of the whole acquisition; None where they promise nothing."""
+
 
 class OnePlaneAFile:
     """What instruments share that write one plane into each file, and nothing of use into its tags."""
@@ -111,6 +114,10 @@ class OnePlaneAFile:
     def read_bundle(self, root_name: str, path: PurePosixPath, tags: TiffTags) -> Sequence[PlaneAddress | None]:
         """Never asked: no file of theirs is a bundle."""
         raise ValueError(f"{path} in {root_name} holds one plane ({len(tags.description)} characters of description)")
+
+    def promise_of_bundle(self, tags: TiffTags) -> Manifest | None:  # noqa: ARG002 (they promise nothing)
+        """Nothing."""
+        return None
 
 
 class Grammar:
