@@ -1,57 +1,61 @@
 """What Harmony writes beside the pixels: a plane's own address in its tag, and the index of the measurement."""
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from pathlib import PurePosixPath
 from xml.sax.saxutils import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hcs_daemon.plate import PLATE_SHAPES, WellPosition
+from hcs_daemon.instruments.harmony import Harmony
+from hcs_daemon.instruments.naming import PlaneAddress
+from hcs_daemon.plate import WellPosition
+from hcs_daemon.simulate.measurement import (
+    FILTERS,
+    PLANE_S,
+    STARTED,
+    Image,
+    Manner,
+    Measurement,
+    PlaneInfo,
+    Written,
+    site_centre_um,
+)
+from hcs_daemon.tiff import encode_plane
 
-MEASUREMENT = "2024-01-01T00_00_00-Measurement 1"
-_STARTED = datetime(2024, 1, 1, tzinfo=UTC)
-_PLANE_S = 0.2
 _NAMESPACE = "http://www.perkinelmer.com/PEHH/HarmonyV6"
-# the wavelengths of the usual Cell Painting filters, nm: (excitation, emission)
-_FILTERS = {"DNA": (375, 456), "ER": (475, 525), "RNA": (490, 570), "AGP": (550, 600), "Mito": (630, 708)}
 
 
-@dataclass(frozen=True, slots=True)
-class PlaneInfo:
-    """A plane as the instrument knows it. channel_id: counted from 1. number: its place in the measurement, from 0."""
+class HarmonyFiles:
+    """LZW planes with their address and statistics in tags; `Index.xml` comes last."""
 
-    position: WellPosition
-    site: int
-    channel_id: int
-    channel: str
-    number: int
+    manner = Manner("harmony", ("1", "2", "3", "4", "5"))
 
-    @property
-    def file_name(self) -> str:
-        """`r02c03f01p01-ch1sk1fk1fl1.tiff`."""
-        position = self.position
-        return f"r{position.row:02d}c{position.column:02d}f{self.site:02d}p01-ch{self.channel_id}sk1fk1fl1.tiff"
+    def image_files(self, measurement: Measurement, images: Sequence[Image]) -> list[Written]:
+        """A file a plane."""
+        return [
+            Written(
+                plane_path(plane, measurement),
+                encode_plane(pixels, harmony_xml=tag_xml(plane, measurement), statistics_json=statistics_json(pixels)),
+            )
+            for plane, pixels in images
+        ]
 
-    @property
-    def taken_at(self) -> str:
-        """UTC, as Harmony writes it. The simulated clock starts with 2024."""
-        return (_STARTED + timedelta(seconds=_PLANE_S * self.number)).isoformat(timespec="milliseconds")[:-6] + "Z"
+    def metadata_files(self, measurement: Measurement, planes: Sequence[PlaneInfo], done: int) -> Iterator[Written]:
+        """The index, once everything is there."""
+        if done == len(planes):
+            yield Written(measurement.folder / "Images" / "Index.xml", index_xml(measurement, planes))
 
 
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """One imaging of a plate: its name, wells on the plate, edge of a picture in pixels, pixel size in micrometres."""
-
-    plate: str
-    wells: int
-    sites: int
-    size_px: int
-    pixel_size_um: float
-    identity: UUID
+def plane_path(plane: PlaneInfo, measurement: Measurement) -> PurePosixPath:
+    """`<plate>__<measurement>/Images/r02c03f01p01-ch1sk1fk1fl1.tiff`."""
+    return Harmony().plane_path(
+        PlaneAddress(
+            measurement.acquisition, plane.position, plane.site, str(plane.channel_id), z=plane.z, time=plane.time
+        )
+    )
 
 
 def tag_xml(plane: PlaneInfo, measurement: Measurement) -> str:
@@ -64,13 +68,13 @@ def tag_xml(plane: PlaneInfo, measurement: Measurement) -> str:
             <Row>{position.row}</Row>
             <Col>{position.column}</Col>
             <FieldID>{plane.site}</FieldID>
-            <PlaneID>1</PlaneID>
-            <TimepointID>1</TimepointID>
+            <PlaneID>{plane.z}</PlaneID>
+            <TimepointID>{plane.time}</TimepointID>
             <ExposureID>1</ExposureID>
             <RecordID>{plane.channel_id}</RecordID>
             <ChannelID>1</ChannelID>
             <FlimID>1</FlimID>
-            <AbsTime>{plane.taken_at}</AbsTime>
+            <AbsTime>{_clock(plane.taken_at)}</AbsTime>
         </Image>
         <State>ImageRegular</State>
     </TiffImageInfo>
@@ -99,8 +103,10 @@ def index_xml(measurement: Measurement, planes: Iterable[PlaneInfo]) -> bytes:
 
 
 def _head(measurement: Measurement, planes: list[PlaneInfo]) -> Iterator[str]:
-    rows, columns = PLATE_SHAPES[measurement.wells]
-    wells = sorted({plane.position for plane in planes})
+    by_well: dict[WellPosition, list[PlaneInfo]] = {}
+    for plane in planes:
+        by_well.setdefault(plane.position, []).append(plane)
+    wells = sorted(by_well)
     plate = escape(measurement.plate)
     yield '<?xml version="1.0" encoding="utf-8"?>'
     yield f'<EvaluationInputData xmlns="{_NAMESPACE}" Version="1">'
@@ -110,11 +116,11 @@ def _head(measurement: Measurement, planes: list[PlaneInfo]) -> Iterator[str]:
     yield "    <Plate>"
     yield f"      <PlateID>{plate}</PlateID>"
     yield f"      <MeasurementID>{measurement.identity}</MeasurementID>"
-    yield f"      <MeasurementStartTime>{_STARTED.isoformat()}</MeasurementStartTime>"
+    yield f"      <MeasurementStartTime>{STARTED.isoformat()}</MeasurementStartTime>"
     yield f"      <Name>{plate}</Name>"
     yield f"      <PlateTypeName>{measurement.wells} wells, simulated</PlateTypeName>"
-    yield f"      <PlateRows>{rows}</PlateRows>"
-    yield f"      <PlateColumns>{columns}</PlateColumns>"
+    yield f"      <PlateRows>{measurement.rows}</PlateRows>"
+    yield f"      <PlateColumns>{measurement.columns}</PlateColumns>"
     yield from (f'      <Well id="{_well_id(position)}" />' for position in wells)
     yield "    </Plate>"
     yield "  </Plates>"
@@ -124,7 +130,7 @@ def _head(measurement: Measurement, planes: list[PlaneInfo]) -> Iterator[str]:
         yield f"      <id>{_well_id(position)}</id>"
         yield f"      <Row>{position.row}</Row>"
         yield f"      <Col>{position.column}</Col>"
-        yield from (f'      <Image id="{_image_id(plane)}" />' for plane in planes if plane.position == position)
+        yield from (f'      <Image id="{_image_id(plane)}" />' for plane in by_well[position])
         yield "    </Well>"
     yield "  </Wells>"
 
@@ -138,18 +144,18 @@ def _images(measurement: Measurement, planes: list[PlaneInfo]) -> Iterator[str]:
 
 def _image(measurement: Measurement, plane: PlaneInfo) -> str:
     metres = f"{measurement.pixel_size_um * 1e-6:.10E}"
-    y, x = site_centre_um(plane.site, measurement.sites, measurement.size_px * measurement.pixel_size_um)
-    excitation, emission = _FILTERS[plane.channel]
+    y, x = site_centre_um(plane.site, measurement.sites, measurement.field_um)
+    excitation, emission = FILTERS[plane.channel]
     return f"""\
     <Image Version="1">
       <id>{_image_id(plane)}</id>
       <State>Ok</State>
-      <URL>{plane.file_name}</URL>
+      <URL>{plane_path(plane, measurement).name}</URL>
       <Row>{plane.position.row}</Row>
       <Col>{plane.position.column}</Col>
       <FieldID>{plane.site}</FieldID>
-      <PlaneID>1</PlaneID>
-      <TimepointID>1</TimepointID>
+      <PlaneID>{plane.z}</PlaneID>
+      <TimepointID>{plane.time}</TimepointID>
       <ChannelID>{plane.channel_id}</ChannelID>
       <FlimID>1</FlimID>
       <ChannelName>{plane.channel}</ChannelName>
@@ -167,9 +173,9 @@ def _image(measurement: Measurement, plane: PlaneInfo) -> str:
       <CameraType>SimulatedCamera</CameraType>
       <PositionX Unit="m">{x * 1e-6:.9f}</PositionX>
       <PositionY Unit="m">{y * 1e-6:.9f}</PositionY>
-      <PositionZ Unit="m">2E-06</PositionZ>
-      <MeasurementTimeOffset Unit="s">{_PLANE_S * plane.number:.1f}</MeasurementTimeOffset>
-      <AbsTime>{plane.taken_at}</AbsTime>
+      <PositionZ Unit="m">{_height(plane, measurement)}</PositionZ>
+      <MeasurementTimeOffset Unit="s">{PLANE_S * plane.number:.1f}</MeasurementTimeOffset>
+      <AbsTime>{_clock(plane.taken_at)}</AbsTime>
       <MainExcitationWavelength Unit="nm">{excitation}</MainExcitationWavelength>
       <MainEmissionWavelength Unit="nm">{emission}</MainEmissionWavelength>
       <ObjectiveMagnification Unit="">10</ObjectiveMagnification>
@@ -178,13 +184,14 @@ def _image(measurement: Measurement, plane: PlaneInfo) -> str:
     </Image>"""
 
 
-def site_centre_um(site: int, sites: int, field_um: float) -> tuple[float, float]:
-    """A site's centre from the well's, in micrometres (y up, x to the right); sites lie in a square block."""
-    edge = 1
-    while edge * edge < sites:
-        edge += 1
-    row, column = divmod(site - 1, edge)
-    return (edge - 1) / 2 * field_um - row * field_um, column * field_um - (edge - 1) / 2 * field_um
+def _height(plane: PlaneInfo, measurement: Measurement) -> str:
+    above = measurement.height_um(plane)
+    return f"{(2.0 + above) * 1e-6:.7f}" if above else "2E-06"
+
+
+def _clock(moment: datetime) -> str:
+    """UTC, as Harmony writes it."""
+    return moment.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def _well_id(position: WellPosition) -> str:
@@ -192,4 +199,4 @@ def _well_id(position: WellPosition) -> str:
 
 
 def _image_id(plane: PlaneInfo) -> str:
-    return f"{_well_id(plane.position)}K1F{plane.site}P1R{plane.channel_id}"
+    return f"{_well_id(plane.position)}K{plane.time}F{plane.site}P{plane.z}R{plane.channel_id}"

@@ -1,13 +1,14 @@
-"""The simulated instrument: a plate of made-up cells, written as an Opera Phenix writes.
+"""The simulated instrument: a plate of made-up cells, written as an Opera Phenix writes, or as another machine does.
 
 `DIR/<plate>__2024-01-01T00_00_00-Measurement 1/Images/r02c03f01p01-ch1sk1fk1fl1.tiff`, LZW, well after well along the
-rows, forth and back; `Index.xml` comes last.
+rows, forth and back; `Index.xml` comes last. `vendors.py` lists the others.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,14 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hcs_daemon.errors import SettingsError
-from hcs_daemon.plate import PLATE_SHAPES, WellPosition
+from hcs_daemon.plate import PLATE_SHAPES, WellId, WellPosition
 from hcs_daemon.simulate.compounds import CHANNELS
-from hcs_daemon.simulate.harmony_files import MEASUREMENT, Measurement, PlaneInfo, index_xml, statistics_json, tag_xml
 from hcs_daemon.simulate.layout import WellPlan, plan_plate, write_layout, write_truth
+from hcs_daemon.simulate.measurement import Measurement, PlaneInfo, Vendor, Written
 from hcs_daemon.simulate.pace import FileToWrite, check_speed, write_files, writing
 from hcs_daemon.simulate.seeds import generator
-from hcs_daemon.simulate.site import CAMERA_PX, PIXEL_SIZE_UM, render_site
-from hcs_daemon.tiff import encode_plane
+from hcs_daemon.simulate.site import CAMERA_PX, PIXEL_SIZE_UM, render_stack
+from hcs_daemon.simulate.vendors import vendor_called
 
 _IN_FLIGHT = 8  # sites made ahead of the writing, when an executor makes them
 
@@ -33,8 +34,9 @@ _IN_FLIGHT = 8  # sites made ahead of the writing, when an executor makes them
 class SimulatedPlate:
     """What was written.
 
-    folder: the measurement folder. plans: what is in each well written, in row order. planes: how many. masks: the
-    folder of the masks, None when no truth was asked for.
+    folder: the measurement folder. plans: what is in each well written, in row order. planes: how many were taken (an
+    instrument's own projections and thumbnails are not counted). masks: the folder of the masks, None when no truth
+    was asked for.
     """
 
     folder: Path
@@ -51,10 +53,10 @@ class SimulatedPlate:
 
 @dataclass(frozen=True, slots=True)
 class _MadeSite:
-    """files: the bytes of a site's planes, channel by channel. mask: as in `SimulatedSite`."""
+    """files: those of a site, in order. masks: for each time point, as in `SimulatedSite`."""
 
-    files: tuple[bytes, ...]
-    mask: NDArray[np.uint8]
+    files: list[Written]
+    masks: dict[int, NDArray[np.uint8]]
 
 
 def simulate_plate(
@@ -67,10 +69,14 @@ def simulate_plate(
     size_px: int = 540,
     seed: int = 0,
     speed: float = 0.0,
+    instrument: str = "harmony",
+    z_steps: int = 1,
+    time_points: int = 1,
     layout: Path | None = None,
     truth: Path | None = None,
     positions: Sequence[WellPosition] | None = None,
     plans: Sequence[WellPlan] | None = None,
+    not_taken: Callable[[PlaneInfo], bool] | None = None,
     executor: Executor | None = None,
 ) -> SimulatedPlate:
     """Write one plate. The same seed and arguments give the same bytes, whatever the executor.
@@ -84,40 +90,58 @@ def simulate_plate(
         size_px: edge of a picture in pixels of 1.196 µm, at most the camera's 1080.
         seed: varies cells, noise and positions; the compounds and what they do stay the same.
         speed: 0 writes as fast as possible; else a factor on the nominal pace of 5 planes a second, files growing.
+        instrument: whose files to write, as in `watch.instrument`.
+        z_steps: planes a stack; the middle one is in focus.
+        time_points: how often the plate is imaged.
         layout: CSV to write (`well, compound, concentration_um, role`), outside `directory`.
         truth: CSV to write (the layout and `effect_strength, affected_channels, class`), outside `directory`. Beside it
-            a folder `<stem>_masks` with `<well>_s<site>.png`: 8-bit pictures in which bit i is set where an effect was
-            planted in channel i (0 DNA, 1 ER, 2 RNA, 3 AGP, 4 Mito), 0 where nothing was.
+            a folder `<stem>_masks` with `<well>_s<site>.png` (later time points: `<well>.t002_s<site>.png`): 8-bit
+            pictures in which bit i is set where an effect was planted in channel i (0 DNA, 1 ER, 2 RNA, 3 AGP, 4 Mito),
+            0 where nothing was.
         positions: only these wells of the plan; the tables hold these alone.
         plans: what is in each well, in place of the plate's own plan (for training).
+        not_taken: says which planes fail: no file of theirs is written. Where an instrument records failures it does;
+            else its metadata promises them all the same.
         executor: makes sites side by side; None makes one after the other.
 
     Raises:
         SettingsError: an argument is refused, or a file would be overwritten.
         FolderError: a folder cannot be written.
     """
+    vendor = vendor_called(instrument)
     _check(plate, wells, sites, size_px, seed)
+    _check_depth(vendor, z_steps, time_points)
     check_speed(speed)
     chosen = _choose(plans if plans is not None else plan_plate(wells, seed, plate), positions, wells)
-    folder = directory / f"{plate}__{MEASUREMENT}"
+    measurement = Measurement(
+        plate,
+        wells,
+        sites,
+        size_px,
+        PIXEL_SIZE_UM,
+        _identity(seed, plate),
+        seed=seed,
+        z_steps=z_steps,
+        time_points=time_points,
+        positions=tuple(plan.position for plan in _along_the_rows(chosen)),
+    )
+    planes = list(_planes(measurement, vendor))
+    failed = frozenset(plane.number for plane in planes if not_taken is not None and not_taken(plane))
+    measurement = replace(measurement, not_taken=failed)
+    folder = directory / measurement.folder
     masks = truth.with_name(f"{truth.stem}_masks") if truth is not None else None
     _check_paths(directory, folder, layout, truth, masks)
-    images = folder / "Images"
     with writing():
-        images.mkdir(parents=True)
+        folder.mkdir(parents=True)
         if layout is not None:
             write_layout(layout, chosen)
         if truth is not None:
             write_truth(truth, chosen)
         if masks is not None:
             masks.mkdir(parents=True)
-    measurement = Measurement(plate, wells, sites, size_px, PIXEL_SIZE_UM, _identity(seed, plate))
-    planes = list(_planes(chosen, sites))
-    files = _files(chosen, planes, measurement, seed, images, masks=masks, executor=executor)
-    written = write_files(files, speed=speed, sleep=sleep)
-    index = FileToWrite(images / "Index.xml", lambda: index_xml(measurement, planes))
-    write_files([index], speed=speed, sleep=sleep)
-    return SimulatedPlate(folder, plate, tuple(chosen), written, masks)
+    files = _files(vendor, chosen, planes, measurement, masks=masks, executor=executor)
+    write_files(_placed(files, directory), speed=speed, sleep=sleep)
+    return SimulatedPlate(folder, plate, tuple(chosen), len(planes) - len(failed), masks)
 
 
 def _check(plate: str, wells: int, sites: int, size_px: int, seed: int) -> None:
@@ -133,6 +157,19 @@ def _check(plate: str, wells: int, sites: int, size_px: int, seed: int) -> None:
         raise SettingsError(
             f"{plate!r} cannot be a plate's name",
             "use letters, digits, spaces, - and _ ; two _ in a row separate the plate from its measurement",
+        )
+
+
+def _check_depth(vendor: Vendor, z_steps: int, time_points: int) -> None:
+    if not 1 <= z_steps <= 99:
+        raise SettingsError(f"{z_steps} z steps cannot be taken", "choose 1 to 99")
+    if not 1 <= time_points <= 99:
+        raise SettingsError(f"{time_points} time points cannot be taken", "choose 1 to 99")
+    if z_steps > 1 and not vendor.manner.stacks:
+        raise SettingsError(f"file names of {vendor.manner.name} have no z", "choose one z step, or another instrument")
+    if time_points > 1 and not vendor.manner.lapses:
+        raise SettingsError(
+            f"file names of {vendor.manner.name} have no time point", "choose one time point, or another instrument"
         )
 
 
@@ -166,14 +203,18 @@ def _identity(seed: int, plate: str) -> UUID:
     return UUID(bytes=generator(seed, plate, "measurement").bytes(16), version=4)
 
 
-def _planes(plans: Sequence[WellPlan], sites: int) -> Iterator[PlaneInfo]:
-    """Every plane in the order of writing."""
+def _planes(measurement: Measurement, vendor: Vendor) -> Iterator[PlaneInfo]:
+    """Every plane in the order of taking: the whole plate at one time point after another, or site after site."""
+    times = range(1, measurement.time_points + 1)
     number = 0
-    for plan in _along_the_rows(plans):
-        for site in range(1, sites + 1):
-            for index, channel in enumerate(CHANNELS):
-                yield PlaneInfo(plan.position, site, index + 1, channel, number)
-                number += 1
+    for rounds in [times] if vendor.manner.lapse_in_a_file else [[time] for time in times]:
+        for position in measurement.positions:
+            for site in range(1, measurement.sites + 1):
+                for time in rounds:
+                    for index, channel in enumerate(CHANNELS):
+                        for z in range(1, measurement.z_steps + 1):
+                            yield PlaneInfo(position, site, index + 1, channel, number, z, time)
+                            number += 1
 
 
 def _along_the_rows(plans: Sequence[WellPlan]) -> list[WellPlan]:
@@ -185,25 +226,44 @@ def _along_the_rows(plans: Sequence[WellPlan]) -> list[WellPlan]:
 
 
 def _files(
+    vendor: Vendor,
     plans: Sequence[WellPlan],
     planes: Sequence[PlaneInfo],
     measurement: Measurement,
-    seed: int,
-    images: Path,
     *,
     masks: Path | None,
     executor: Executor | None,
-) -> Iterator[FileToWrite]:
-    """The planes' files in order, made as they are asked for; masks are written on the way."""
+) -> Iterator[Written]:
+    """The files in order, made as they are asked for; masks are written on the way."""
     by_position = {plan.position: plan for plan in plans}
-    count = len(CHANNELS)
-    groups = [planes[start : start + count] for start in range(0, len(planes), count)]
-    jobs = [(by_position[group[0].position], tuple(group), measurement, seed) for group in groups]
+    groups = [tuple(group) for _, group in groupby(planes, _in_one_go(vendor))]
+    jobs = [(vendor, by_position[group[0].position], group, measurement) for group in groups]
+    done = 0
+    yield from vendor.metadata_files(measurement, planes, done)
     for group, made in zip(groups, _in_order(executor, jobs), strict=True):
         if masks is not None:
-            Image.fromarray(made.mask).save(masks / f"{group[0].position.name}_s{group[0].site}.png")
-        for plane, data in zip(group, made.files, strict=True):
-            yield FileToWrite(images / plane.file_name, lambda data=data: data)  # type: ignore[misc]
+            for time, mask in made.masks.items():
+                well = WellId(measurement.acquisition, group[0].position, time)
+                Image.fromarray(mask).save(masks / f"{well.stem}_s{group[0].site}.png")
+        yield from made.files
+        done += len(group)
+        yield from vendor.metadata_files(measurement, planes, done)
+
+
+def _in_one_go(vendor: Vendor) -> Callable[[PlaneInfo], tuple[WellPosition, int, int]]:
+    """What the planes that are made together have in common: well and site, and mostly the time point."""
+    return lambda plane: (plane.position, plane.site, 0 if vendor.manner.lapse_in_a_file else plane.time)
+
+
+def _placed(files: Iterable[Written], directory: Path) -> Iterator[FileToWrite]:
+    """The files with their place on the disk; folders are made as they are needed."""
+    made: set[Path] = set()
+    for file in files:
+        path = directory / file.path
+        if path.parent not in made:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made.add(path.parent)
+        yield FileToWrite(path, lambda data=file.data: data, file.whole)  # type: ignore[misc]  # mypy: default in a lambda
 
 
 def _in_order(executor: Executor | None, jobs: Sequence[tuple[Any, ...]]) -> Iterator[_MadeSite]:
@@ -220,11 +280,23 @@ def _in_order(executor: Executor | None, jobs: Sequence[tuple[Any, ...]]) -> Ite
         yield waiting.popleft().result()
 
 
-def _make_site(plan: WellPlan, planes: Sequence[PlaneInfo], measurement: Measurement, seed: int) -> _MadeSite:
+def _make_site(vendor: Vendor, plan: WellPlan, planes: Sequence[PlaneInfo], measurement: Measurement) -> _MadeSite:
     """Render and encode one site; may run in another process."""
-    made = render_site(plan, planes[0].site, plate=measurement.plate, seed=seed, size_px=measurement.size_px)
-    files = tuple(
-        encode_plane(pixels, harmony_xml=tag_xml(plane, measurement), statistics_json=statistics_json(pixels))
-        for pixels, plane in zip(made.pixels, planes, strict=True)
-    )
-    return _MadeSite(files, made.mask)
+    stacks = {
+        time: render_stack(
+            plan,
+            planes[0].site,
+            plate=measurement.plate,
+            seed=measurement.seed,
+            size_px=measurement.size_px,
+            z_steps=measurement.z_steps,
+            time=time,
+        )
+        for time in sorted({plane.time for plane in planes})
+    }
+    images = [
+        (plane, stacks[plane.time].pixels[plane.channel_id - 1, plane.z - 1])
+        for plane in planes
+        if plane.number not in measurement.not_taken
+    ]
+    return _MadeSite(vendor.image_files(measurement, images), {time: made.mask for time, made in stacks.items()})

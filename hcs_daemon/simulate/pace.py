@@ -16,10 +16,14 @@ _OPEN_AT_ONCE = 3
 
 @dataclass(frozen=True, slots=True)
 class FileToWrite:
-    """A file and where its bytes come from; `read` is called only when its turn comes."""
+    """A file and where its bytes come from; `read` is called only when its turn comes.
+
+    whole: written in one piece, over what is there, and never empty in between.
+    """
 
     path: Path
     read: Callable[[], bytes]
+    whole: bool = False
 
 
 def check_speed(speed: float) -> None:
@@ -40,7 +44,7 @@ def write_files(files: Iterable[FileToWrite], *, speed: float, sleep: Callable[[
     """
     with writing():
         if speed == 0:
-            return sum(1 for file in files if file.path.write_bytes(file.read()) >= 0)
+            return sum(1 for file in files if _write(file) >= 0)
         return _write_interleaved(iter(files), 1.0 / (speed * PLANES_PER_S * _CHUNKS), sleep)
 
 
@@ -74,8 +78,21 @@ def _write_interleaved(files: Iterator[FileToWrite], pause_s: float, sleep: Call
             written += 1
 
 
+def _write(file: FileToWrite) -> int:
+    if not file.whole:
+        return file.path.write_bytes(file.read())
+    with file.path.open("r+b" if file.path.exists() else "wb") as stream:
+        size = stream.write(file.read())
+        stream.truncate()
+    return size
+
+
 def _grow(file: FileToWrite) -> Iterator[None]:
     """Append a piece at each step. The file is closed in between, as a copy over a share would show it."""
+    if file.whole:
+        _write(file)
+        yield
+        return
     data = file.read()
     step = max(1, -(-len(data) // _CHUNKS))
     file.path.write_bytes(b"")

@@ -1,0 +1,16 @@
+"""Whose files the simulated instrument can write."""
+
+from hcs_daemon.errors import SettingsError
+from hcs_daemon.simulate.harmony_files import HarmonyFiles
+from hcs_daemon.simulate.measurement import Vendor
+
+_ALL: tuple[Vendor, ...] = (HarmonyFiles(),)
+VENDORS = {vendor.manner.name: vendor for vendor in _ALL}
+"""By the name that `watch.instrument` has for them."""
+
+
+def vendor_called(name: str) -> Vendor:
+    """One vendor's way of writing. Raises SettingsError for a name that nobody has."""
+    if name not in VENDORS:
+        raise SettingsError(f"no simulated instrument is called {name!r}", f"choose one of {', '.join(VENDORS)}")
+    return VENDORS[name]
