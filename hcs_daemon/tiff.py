@@ -9,9 +9,11 @@ import io
 import logging
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import tifffile
@@ -85,12 +87,7 @@ def decode_plane(data: bytes, max_plane_bytes: int = MAX_PLANE_BYTES) -> Decoded
     if not data[:4].strip(b"\0") and data.count(0) == len(data):
         raise _truncated(f"{len(data)} bytes, all zero" if data else "the file is empty")
     if data[:4] not in _MAGICS:
-        raise TiffProblem(
-            Reason.NOT_AN_IMAGE,
-            f"does not begin like a TIFF but with {data[:8]!r}",
-            "a file of another kind has an image's name; remove it or name it for what it is",
-            may_grow=data[:4] == b"\0\0\0\0",
-        )
+        raise _no_tiff(data[:8])
     try:
         _check_directories(data)
         with tifffile.TiffFile(io.BytesIO(data)) as tif:
@@ -110,6 +107,55 @@ def decode_plane(data: bytes, max_plane_bytes: int = MAX_PLANE_BYTES) -> Decoded
     if compression in {"none", "packbits"}:
         _check_rows(pixels)
     return DecodedTiff(pixels=pixels, compression=compression, tags=tags)
+
+
+def decode_page(path: Path, page: int, max_plane_bytes: int = MAX_PLANE_BYTES) -> DecodedTiff:
+    """Decode one page (from 0) of a file of several; only that page's bytes are read.
+
+    Raises OSError where the file cannot be read, and TiffProblem as `decode_plane` does.
+    """
+    with _opened(path) as tif:
+        try:
+            found = tif.pages[page]
+        except IndexError as error:
+            raise _truncated(f"has {len(tif.pages)} pages, and its metadata promises a page {page + 1}") from error
+        size = path.stat().st_size
+        _check_kind(found)
+        _check_size(found, max_plane_bytes)
+        _check_spans(found, size)
+        return DecodedTiff(found.asarray(maxworkers=1), found.compression.name.lower(), _tags(found))
+
+
+def first_tags(path: Path) -> TiffTags:
+    """The tags of a file's first page, without its pixels. Raises as `decode_page`."""
+    with _opened(path) as tif:
+        return _tags(tif.pages.first)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
+    with path.open("rb") as stream:
+        if (magic := stream.read(4)) not in _MAGICS:
+            raise _no_tiff(magic)
+        stream.seek(0)
+        try:
+            with tifffile.TiffFile(stream, name=path.name) as tif:
+                yield tif
+        except (TiffProblem, OSError):
+            raise
+        except MemoryError as error:
+            raise TiffProblem(Reason.UNREADABLE, f"decoding failed: {error!r}", "write the file again") from error
+        except Exception as error:  # the codecs raise many types; every one means these bytes do not decode
+            raise _truncated(f"does not decode: {type(error).__name__}: {error}") from error
+
+
+def _no_tiff(start: bytes) -> TiffProblem:
+    return TiffProblem(
+        Reason.NOT_AN_IMAGE,
+        f"does not begin like a TIFF but with {start!r}",
+        "a file of another kind has an image's name; remove it or name it for what it is",
+        may_grow=start[:4].strip(b"\0") == b"",
+    )
 
 
 def encode_plane(
@@ -144,6 +190,36 @@ def encode_plane(
         software=software,
         extratags=extratags,
     )
+    return buffer.getvalue()
+
+
+def encode_pages(
+    pages: Sequence[Pixels],
+    *,
+    description: str = "",
+    compression: Literal["none", "lzw", "deflate", "packbits"] = "none",
+    software: str = "hcs-daemon simulated instrument",
+    pixel_size_um: float | None = None,
+) -> bytes:
+    """A TIFF of one or several planes, with little beside the pixels.
+
+    pages: (height, width) uint8 or uint16 each. description: ImageDescription of the first page, written as UTF-8.
+    pixel_size_um: writes the resolution tags, in pixels a centimetre.
+    """
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        for number, pixels in enumerate(pages):
+            writer.write(
+                pixels,
+                photometric="minisblack",
+                compression={"none": None, "deflate": "adobe_deflate"}.get(compression, compression),
+                rowsperstrip=max(1, min(pixels.shape[0], 262144 // max(1, pixels.shape[1] * pixels.itemsize))),
+                metadata=None,
+                software=software,
+                description=description.encode() if description and number == 0 else None,
+                resolution=(1e4 / pixel_size_um, 1e4 / pixel_size_um) if pixel_size_um else None,
+                resolutionunit="centimeter" if pixel_size_um else None,
+            )
     return buffer.getvalue()
 
 
@@ -300,15 +376,21 @@ def _check_size(page: tifffile.TiffPage, max_plane_bytes: int) -> None:
 
 def _check_strips(page: tifffile.TiffPage, data: bytes) -> None:
     """All strips (or tiles) there must be, inside the file, without holes that a copy has yet to fill."""
+    for offset, count in _check_spans(page, len(data)):
+        if page.compression == tifffile.COMPRESSION.LZW and data.find(_LZW_HOLE, offset, offset + count) >= 0:
+            raise _truncated(f"a strip of {count} bytes at {offset} has a hole: the copy has not arrived there yet")
+
+
+def _check_spans(page: tifffile.TiffPage, size_bytes: int) -> Sequence[tuple[int, int]]:
+    """Where all strips (or tiles) are that there must be, inside the file: offset and bytes of each."""
     spans: Sequence[tuple[int, int]] = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     wanted = math.prod(page.chunked)
     if len(page.dataoffsets) != wanted or len(page.databytecounts) != wanted:
         raise _truncated(f"lists {len(spans)} strips of {wanted}")
     for offset, count in spans:
-        if offset == 0 or count == 0 or offset + count > len(data):
-            raise _truncated(f"a strip of {count} bytes at {offset} lies past the end ({len(data)} bytes)")
-        if page.compression == tifffile.COMPRESSION.LZW and data.find(_LZW_HOLE, offset, offset + count) >= 0:
-            raise _truncated(f"a strip of {count} bytes at {offset} has a hole: the copy has not arrived there yet")
+        if offset == 0 or count == 0 or offset + count > size_bytes:
+            raise _truncated(f"a strip of {count} bytes at {offset} lies past the end ({size_bytes} bytes)")
+    return spans
 
 
 def _check_rows(pixels: Pixels) -> None:
