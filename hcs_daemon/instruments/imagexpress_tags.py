@@ -1,0 +1,90 @@
+"""The MetaSeries text that MetaXpress writes into each plane's ImageDescription.
+
+`<MetaData>` with a `<prop id type value/>` for each fact; one of them, `Description`, holds lines such as
+`Exposure: 15 ms` and `Gain: 16-bit (low noise)`. It is asked for with every plane, so it is searched, not parsed.
+"""
+
+import html
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from hcs_daemon.records import ChannelFacts
+
+_PROP = re.compile(r'<(?:custom-)?prop id="([^"<>]*)" type="[^"<>]*" value="([^"<>]*)"')
+_EXPOSURE = re.compile(r"Exposure: ([0-9.]+) ?(ms|msec|s|sec|us|usec)\b")
+_GAIN = re.compile(r"Gain: (\d{1,2})-bit")
+_MILLISECONDS = {"ms": 1.0, "msec": 1.0, "s": 1000.0, "sec": 1000.0, "us": 0.001, "usec": 0.001}
+_MICROMETRES = {"um", "\u00b5m", "\u03bcm", "micron", "microns", "micrometer", "micrometers"}
+_NOT_A_NAME = "HTSThumbHTS"
+"""What a thumbnail is called."""
+_HEAD_CHARACTERS = 200
+_SAME_SIDES = 0.02
+
+
+def read_description(description: str, channel_id: str) -> ChannelFacts | None:
+    """What a plane's description says of its channel; None where it says nothing or is none of MetaSeries."""
+    if "<MetaData>" not in description[:_HEAD_CHARACTERS]:
+        return None
+    props = dict(_PROP.findall(description))
+    lines = props.get("Description", "")
+    gain = _GAIN.search(lines)
+    facts = ChannelFacts(
+        name=_name(props),
+        emission_nm=_positive(props.get("wavelength")),
+        exposure_ms=_exposure_ms(lines),
+        pixel_size_um=_pixel_size_um(props),
+        objective=_objective(props),
+        bit_depth=_bits(float(gain[1]) if gain else _positive(props.get("Camera Bit Depth"))),
+    )
+    return None if facts == ChannelFacts() else replace(facts, id=channel_id)
+
+
+def _name(props: Mapping[str, str]) -> str:
+    """The wave's own name; several waves may share one illumination setting."""
+    name = _text(props.get("image-name"))
+    return name if name and name != _NOT_A_NAME else _text(props.get("_IllumSetting_"))
+
+
+def _pixel_size_um(props: Mapping[str, str]) -> float | None:
+    """In the unit it is said in, if the calibration is on and both sides agree."""
+    if props.get("spatial-calibration-state", "").lower() != "on":
+        return None
+    if props.get("spatial-calibration-units", "").lower() not in _MICROMETRES:
+        return None
+    across, down = _positive(props.get("spatial-calibration-x")), _positive(props.get("spatial-calibration-y"))
+    if across is None or across >= 100:
+        return None
+    if down is not None and abs(across - down) > _SAME_SIDES * across:
+        return None
+    return round(across, 6)
+
+
+def _exposure_ms(lines: str) -> float | None:
+    match = _EXPOSURE.search(lines)
+    if match is None:
+        return None
+    exposure = _positive(match[1])
+    return None if exposure is None else exposure * _MILLISECONDS[match[2]]
+
+
+def _objective(props: Mapping[str, str]) -> str:
+    objective, aperture = _text(props.get("_MagSetting_")), _positive(props.get("_MagNA_"))
+    return f"{objective}, NA {aperture:g}" if objective and aperture else objective
+
+
+def _bits(bits: float | None) -> int | None:
+    return int(bits) if bits is not None and bits in {8, 10, 12, 14, 16} else None
+
+
+def _text(value: str | None) -> str:
+    return html.unescape(value or "").strip()
+
+
+def _positive(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value > 0 else None
