@@ -24,6 +24,12 @@ class SettingsError(HcsError):
     exit_code = 2
 
 
+class LayoutError(HcsError):
+    """A file that says what is in the wells is refused."""
+
+    exit_code = 2
+
+
 class PackageError(HcsError):
     """A model package is refused."""
 
