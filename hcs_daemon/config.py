@@ -28,7 +28,8 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from hcs_daemon.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "HCS_DAEMON__"
-_NUMBERED = re.compile(r"[a-z]*0*([0-9]+)")
+_NUMBERED = re.compile(r"(?:[a-z]|ch|channel)?0*([0-9]+)")
+"""Not any letters: `Cy5` is a dye, and no other way to write 5."""
 _SHORT_NAMES = {"demo", "features"}
 """Packages that are asked for by name, not by path."""
 _CHANNEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]{0,39}")
@@ -224,7 +225,7 @@ class Expect(_Section):
         return self
 
 
-_SAME_CHANNEL = "leading letters and zeros do not count: 1, w1 and C01 are the same channel"
+_SAME_CHANNEL = "a leading letter and zeros do not count: 1, w1 and C01 are the same channel"
 
 
 def _check_channel(name: str, channel_id: str) -> None:

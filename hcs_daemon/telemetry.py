@@ -37,6 +37,7 @@ class Event(StrEnum):
     WATCH_HINTS_FAILED = "watch.hints_failed"
     SCAN_ABANDONED = "scan.abandoned"
     PLATE_OPENED = "plate.opened"
+    PLATE_RECOGNISED = "plate.recognised"
     PLATE_FINISHED = "plate.finished"
     PLATE_LEFT_ALONE = "plate.left_alone"
     PLATE_MOVED = "plate.moved"
@@ -54,6 +55,8 @@ class Event(StrEnum):
     RESULTS_UNAVAILABLE = "results.unavailable"
     RESULTS_AVAILABLE = "results.available"
     RESULT_DAMAGED = "result.damaged"
+    LAYOUT_JOINED = "layout.joined"
+    LAYOUT_REFUSED = "layout.refused"
     LEDGER_BROKEN = "ledger.broken"
     LEDGER_REPAIRED = "ledger.repaired"
 

@@ -1,13 +1,16 @@
 """Wells and plates as they fill."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hcs_daemon.config import Expect
 from hcs_daemon.instruments.manifest import ImageKey, Manifest
-from hcs_daemon.intake.assembly import PlateBook, WellBook, key_of, restore_rejection, restore_well, site_key
+from hcs_daemon.intake.assembly import Census, PlateBook, WellBook, key_of, restore_rejection, restore_well, site_key
+from hcs_daemon.intake.expectation import Expectation
 from hcs_daemon.plate import AcquisitionId, PlaneId, SiteId, WellId, WellPosition
 from hcs_daemon.records import (
     InputUse,
@@ -42,14 +45,30 @@ def record(
 def filled(plate: PlateBook, *records: PlaneRecord) -> WellBook:
     book = plate.well(A01)
     for each in records:
-        plate.name_site(book, each.id.site.site)
+        plate.expectation.name_plane(book.when, each.id.site.site, each.channel, each.id.z)
         book.place(each)
     return book
 
 
+def plate_of(**expect: Any) -> PlateBook:
+    """A plate of two channels, its pixel size known."""
+    given = {"bit_depth": 16, "channels": {"DNA": "1", "ER": "2"}, "pixel_size_um": 0.6, **expect}
+    return PlateBook(A01.acquisition, "P", Expectation(Expect(**given), CHANNELS))
+
+
+def counted(plate: PlateBook, book: WellBook, *, final: bool = False) -> Census:
+    return plate.census(book, final=final)
+
+
+def uses_of(plate: PlateBook, book: WellBook) -> dict[str, str]:
+    """Path -> what became of it."""
+    complete = counted(plate, book).complete
+    return {use.plane.source.path: use.used.value for use in book.inputs(complete, plate)}
+
+
 @pytest.fixture
 def plate() -> PlateBook:
-    return PlateBook(A01.acquisition, "P")
+    return plate_of()
 
 
 # ---- one address
@@ -57,23 +76,18 @@ def plate() -> PlateBook:
 
 def test_a_site_is_complete_with_every_channel_in_the_order_asked_for(plate: PlateBook) -> None:
     book = filled(plate, record("e", "ER"))
-    assert book.site_planes(1, CHANNELS) is None
+    assert plate.site_images(book, 1) is None
     book.place(record("d", "DNA"))
-    planes = book.site_planes(1, CHANNELS)
-    assert planes is not None
-    assert site_key(planes) == ("sha of d", "sha of e")
+    images = plate.site_images(book, 1)
+    assert images is not None
+    assert site_key(images) == ("sha of d", "sha of e")
 
 
-def test_another_z_step_does_not_complete_a_site(plate: PlateBook) -> None:
-    book = filled(plate, record("d"), record("e", "ER", z=2))
-    assert book.site_planes(1, CHANNELS) is None
-
-
-def test_equal_bytes_at_the_same_address_make_the_second_a_duplicate_of_the_first() -> None:
-    book = WellBook(A01)
+def test_equal_bytes_at_the_same_address_make_the_second_a_duplicate_of_the_first(plate: PlateBook) -> None:
+    book = plate.well(A01)
     assert book.place(record("a", sha256="x")) is None
     assert book.place(record("b", sha256="x", mtime=9)) == "a"
-    assert book.inputs(set()) == (InputUse(record("a", sha256="x"), Used.INCOMPLETE_SITE),)
+    assert book.inputs({}, plate) == (InputUse(record("a", sha256="x"), Used.INCOMPLETE_SITE),)
 
 
 def test_equal_bytes_at_another_address_are_no_duplicate() -> None:
@@ -100,21 +114,22 @@ def test_a_superseded_original_still_has_its_copies() -> None:
     assert book.orphans() == []
 
 
-def test_a_file_that_becomes_a_copy_gives_up_what_it_was() -> None:
-    book = WellBook(A01)
+def test_a_file_that_becomes_a_copy_gives_up_what_it_was(plate: PlateBook) -> None:
+    book = plate.well(A01)
     book.place(record("a", sha256="x", mtime=1))
     book.place(record("b", sha256="y", mtime=2))
     assert book.place(record("b", sha256="x", mtime=3)) == "a"
-    assert [use.plane.source.path for use in book.inputs({1})] == ["a"]
+    assert [*uses_of(plate, book)] == ["a"]
 
 
 @given(st.permutations([record("a", mtime=1), record("b", mtime=3), record("c", mtime=2), record("d", mtime=3)]))
 def test_the_latest_file_counts_whatever_order_they_came_in(order: list[PlaneRecord]) -> None:
-    book = WellBook(A01)
+    plate = plate_of(sites_per_well=1)
+    book = filled(plate, record("e", "ER"))
     for each in order:
         assert book.place(each) is None
-    uses = {use.plane.source.path: use.used for use in book.inputs({1})}
-    assert uses == {"d": Used.ANALYSED, "a": Used.SUPERSEDED, "b": Used.SUPERSEDED, "c": Used.SUPERSEDED}
+    uses = uses_of(plate, book)
+    assert uses == {"d": "analysed", "a": "superseded", "b": "superseded", "c": "superseded", "e": "analysed"}
 
 
 def test_when_the_latest_is_removed_the_one_before_counts_again() -> None:
@@ -138,11 +153,12 @@ def test_a_file_is_held_as_the_one_that_counts_or_as_superseded() -> None:
     assert [book.holds(key, path) for path in "abc"] == [True, True, False]
 
 
-def test_inputs_say_what_became_of_each_plane(plate: PlateBook) -> None:
+def test_inputs_say_what_became_of_each_plane() -> None:
+    plate = plate_of(projection=1)
     book = filled(
         plate, record("1d"), record("1e", "ER"), record("2d", site=2), record("1z", z=2), record("1o", mtime=-1)
     )
-    assert {use.plane.source.path: use.used.value for use in book.inputs({1})} == {
+    assert uses_of(plate, book) == {
         "1d": "analysed",
         "1e": "analysed",
         "1z": "other_z",
@@ -162,46 +178,49 @@ def test_a_verdict_notes_the_first_and_the_last_moment() -> None:
 # ---- a well counted
 
 
-def test_with_a_number_from_the_settings_a_well_is_decided_when_that_many_sites_are(plate: PlateBook) -> None:
+def test_with_a_number_from_the_settings_a_well_is_decided_when_that_many_sites_are() -> None:
+    plate = plate_of(sites_per_well=2)
     book = filled(plate, record("d"), record("e", "ER"))
-    census = plate.census(book, CHANNELS, 2, all_named=False)
+    census = counted(plate, book)
     assert (sorted(census.complete), census.unnamed, census.expected, census.decided) == ([1], 1, 2, False)
     filled(plate, record("2d", site=2), record("2e", "ER", site=2))
-    assert plate.census(book, CHANNELS, 2, all_named=False).decided
+    assert counted(plate, book).decided
 
 
-def test_sites_that_other_wells_have_are_the_ones_that_are_missing(plate: PlateBook) -> None:
-    plate.name_site(plate.well(A02), 7)
+def test_sites_that_other_wells_have_are_the_ones_that_are_missing() -> None:
+    plate = plate_of(sites_per_well=2)
+    plate.expectation.name_plane(plate.well(A02).when, 7, "DNA", 1)
     book = filled(plate, record("d"), record("e", "ER"))
-    census = plate.census(book, CHANNELS, 2, all_named=False)
+    census = counted(plate, book)
     assert (census.missing, census.unnamed) == ((7,), 0)
 
 
 def test_without_any_word_on_sites_nothing_is_decided_until_all_are_named(plate: PlateBook) -> None:
     book = filled(plate, record("d"), record("e", "ER"))
-    assert not plate.census(book, CHANNELS, 0, all_named=False).decided
-    assert plate.census(book, CHANNELS, 0, all_named=True).decided
-    plate.name_site(plate.well(A02), 2)
-    assert plate.census(book, CHANNELS, 0, all_named=True).missing == (2,)
+    assert not counted(plate, book).decided
+    assert counted(plate, book, final=True).decided
+    plate.expectation.name_plane(plate.well(A02).when, 2, "DNA", 1)
+    assert counted(plate, book, final=True).missing == (2,)
 
 
 def test_what_was_learned_counts_where_nothing_is_promised(plate: PlateBook) -> None:
-    plate.learned_sites = 2
+    plate.expectation.learned_sites = 2
     book = filled(plate, record("d"), record("e", "ER"))
-    assert plate.census(book, CHANNELS, 0, all_named=False).expected == 2
-    plate.promise("Index.xml", Manifest(planes={A01.position: sites(1)}))
-    assert plate.census(book, CHANNELS, 0, all_named=False).decided
+    assert counted(plate, book).expected == 2
+    plate.expectation.promise("Index.xml", Manifest(planes={A01.position: sites(1)}))
+    assert counted(plate, book).decided
 
 
-def test_a_site_is_given_up_only_when_every_plane_it_lacks_was_rejected(plate: PlateBook) -> None:
+def test_a_site_is_given_up_only_when_every_plane_it_lacks_was_rejected() -> None:
+    plate = plate_of(sites_per_well=1)
     book = filled(plate, record("d"))
-    assert plate.census(book, CHANNELS, 1, all_named=False).missing == (1,)
-    book.rejected["e"] = (1, "ER")
-    census = plate.census(book, CHANNELS, 1, all_named=False)
+    assert counted(plate, book).missing == (1,)
+    book.rejected["e"] = (1, "ER", 1)
+    census = counted(plate, book)
     assert (census.rejected, census.missing, census.decided) == ((1,), (), True)
-    book.rejected["other"] = (2, "DNA")
+    book.rejected["other"] = (2, "DNA", 1)
     book.remove(key_of(record("d")), "d")
-    assert plate.census(book, CHANNELS, 1, all_named=False).missing == (1,)
+    assert counted(plate, book).missing == (1,)
 
 
 # ---- a plate
@@ -214,18 +233,20 @@ def sites(*numbers: int) -> dict[ImageKey, frozenset[int]]:
 
 def test_what_several_metadata_files_promise_is_added_up(plate: PlateBook) -> None:
     first, second = WellPosition(1, 1), WellPosition(1, 2)
-    plate.promise("Index.xml", Manifest(pixel_size_um=0.5, planes={first: sites(1)}, plate_id="BR1"))
-    plate.promise("Index.ref.xml", Manifest(planes={first: sites(2), second: sites(1)}, measurement_id="77"))
-    assert plate.manifest == Manifest(
+    plate.expectation.promise("Index.xml", Manifest(pixel_size_um=0.5, planes={first: sites(1)}, plate_id="BR1"))
+    plate.expectation.promise(
+        "Index.ref.xml", Manifest(planes={first: sites(2), second: sites(1)}, measurement_id="77")
+    )
+    assert plate.expectation.manifest == Manifest(
         pixel_size_um=0.5, planes={first: sites(1, 2), second: sites(1)}, plate_id="BR1", measurement_id="77"
     )
-    assert plate.expected_wells() == {first, second}
+    assert plate.expectation.wells() == {(first, 1), (second, 1)}
 
 
 def test_a_metadata_file_that_comes_again_replaces_what_it_said(plate: PlateBook) -> None:
-    plate.promise("Index.xml", Manifest(pixel_size_um=0.5, planes={WellPosition(1, 1): sites(1, 2)}))
-    plate.promise("Index.xml", Manifest(pixel_size_um=0.7, planes={WellPosition(1, 1): sites(1)}))
-    assert plate.manifest == Manifest(pixel_size_um=0.7, planes={WellPosition(1, 1): sites(1)})
+    plate.expectation.promise("Index.xml", Manifest(pixel_size_um=0.5, planes={WellPosition(1, 1): sites(1, 2)}))
+    plate.expectation.promise("Index.xml", Manifest(pixel_size_um=0.7, planes={WellPosition(1, 1): sites(1)}))
+    assert plate.expectation.manifest == Manifest(pixel_size_um=0.7, planes={WellPosition(1, 1): sites(1)})
 
 
 def test_three_planes_of_a_shape_settle_it_and_at_the_last_chance_the_most(plate: PlateBook) -> None:
@@ -277,27 +298,27 @@ def restored(plate: PlateBook) -> WellBook:
     return restore_well(plate, RestoredWell(A01, 1, WellStatus.COMPLETE, uses, {1: key}, NOW, NOW))
 
 
-def test_a_restored_well_is_as_it_was(plate: PlateBook) -> None:
+def test_a_restored_well_is_as_it_was() -> None:
+    plate = plate_of(sites_per_well=1)
     book = restored(plate)
-    assert {use.plane.source.path: use.used.value for use in book.inputs({1})} == {
+    assert uses_of(plate, book) == {
         "d": "analysed",
         "e": "analysed",
         "o": "superseded",
     }
     assert book.dispatched == {1: ("sha of d", "sha of e")}
-    assert plate.census(book, CHANNELS, 1, all_named=False).decided
+    assert counted(plate, book).decided
 
 
 def test_a_line_newer_than_the_result_takes_its_file_out(plate: PlateBook) -> None:
     book = restored(plate)
     assert restore_rejection(plate, rejection("d", Reason.TRUNCATED)) is book
     assert book.planes[key_of(record("d"))].source.path == "o"
-    assert book.rejected == {"d": (1, "DNA")}
+    assert book.rejected == {"d": (1, "DNA", 1)}
 
 
 def test_a_line_that_the_result_knows_of_is_no_news(plate: PlateBook) -> None:
     book = restored(plate)
-    assert restore_rejection(plate, rejection("z", Reason.TRUNCATED, z=2)) is None
     assert restore_rejection(plate, rejection("copy", Reason.DUPLICATE_PLANE)) is None
     assert restore_rejection(plate, rejection("series", Reason.DUPLICATE_CHANNEL)) is None
     assert book.rejected == {}
@@ -307,7 +328,7 @@ def test_a_line_that_the_result_knows_of_is_no_news(plate: PlateBook) -> None:
 def test_a_line_of_a_well_without_a_result_is_news(plate: PlateBook) -> None:
     book = restore_rejection(plate, rejection("d", Reason.TRUNCATED))
     assert book is plate.well(A01)
-    assert book.sites_named == {1}
+    assert plate.expectation.named_sites(book.when) == [1]
 
 
 def test_a_line_of_an_unknown_channel_says_nothing_of_a_well(plate: PlateBook) -> None:

@@ -154,7 +154,14 @@ def test_a_plate_from_its_files_to_its_results_twice_and_mended(tmp_path: Path) 
     for well in ("A01", "A03", "B01", "B02"):
         result = found[well]
         assert result["revision"] == 1
-        assert result["sites"] == {"expected": 1, "analysed": 1, "missing": [], "rejected": [], "failed": []}
+        assert result["sites"] == {
+            "expected": 1,
+            "analysed": 1,
+            "missing": [],
+            "rejected": [],
+            "failed": [],
+            "lacking": [],
+        }
         assert [entry["channel"] for entry in result["inputs"]] == sorted(CHANNELS)
         assert {entry["used"] for entry in result["inputs"]} == {"analysed"}
         (explained,) = result["explanation"]["sites"]
@@ -247,7 +254,14 @@ def test_a_well_that_lacks_a_plane_is_published_as_partial_and_revised_when_it_c
     spine.run(40)
     first = wells(tmp_path)["A01"]
     assert first["status"] == "partial"
-    assert first["sites"] == {"expected": 2, "analysed": 1, "missing": [2], "rejected": [], "failed": []}
+    assert first["sites"] == {
+        "expected": 2,
+        "analysed": 1,
+        "missing": [2],
+        "rejected": [],
+        "failed": [],
+        "lacking": [{"site": 2, "channel": "RNA", "z": 1, "refused": False}],
+    }
     assert first["prediction"] is not None
     late.write_bytes(data)
     spine.run(40)

@@ -2,28 +2,32 @@
 
 import hashlib
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from hcs_daemon.intake.reading import (
     Changed,
     Decoded,
     Gone,
+    Layer,
     NotYet,
     Refused,
     Unread,
+    bring_together,
     confirm,
     look,
     look_for_first,
     read_plane,
-    reread_site,
 )
 from hcs_daemon.intake.validation import Expected
 from hcs_daemon.plate import AcquisitionId, PlaneId, SiteId, WellId, WellPosition
-from hcs_daemon.records import PlaneMeasures, PlaneRecord, Sighting, SourceFile, StableFile
+from hcs_daemon.records import ChannelImage, PlaneMeasures, PlaneRecord, Sighting, SourceFile, StableFile
 from hcs_daemon.tiff import MAX_PLANE_BYTES
 from hcs_daemon.vocabulary import Reason
 from hostile_tiffs import cut, plane, tiff
@@ -41,6 +45,11 @@ def refused(path: Path) -> Refused:
     found = read_plane(stable(path), SIXTEEN)
     assert isinstance(found, Refused), found
     return found
+
+
+def layer(*paths: Path, projection: str = "") -> Layer:
+    """A channel that is read from these files."""
+    return Layer(ChannelImage(tuple(map(record, paths)), projection), paths, held=None)
 
 
 def record(path: Path) -> PlaneRecord:
@@ -193,10 +202,11 @@ def test_a_site_is_read_again_but_for_what_is_held(tmp_path: Path) -> None:
     paths = [tmp_path / f"{name}.tiff" for name in "abc"]
     for seed, path in enumerate(paths):
         path.write_bytes(tiff(plane(seed=seed)))
-    records = [(path, record(path)) for path in paths]
+    layers = [layer(path) for path in paths]
+    layers[1] = replace(layers[1], held=plane(seed=1))
     paths[1].unlink()
-    found = reread_site(records, held={1: plane(seed=1)})
-    assert not isinstance(found, Unread)
+    found = bring_together(layers)
+    assert isinstance(found, np.ndarray)
     assert found.dtype == np.uint16
     assert np.array_equal(found, np.stack([plane(seed=seed) for seed in range(3)]))
 
@@ -204,10 +214,23 @@ def test_a_site_is_read_again_but_for_what_is_held(tmp_path: Path) -> None:
 def test_a_plane_that_is_not_what_it_was_is_named_and_not_used(tmp_path: Path) -> None:
     path = tmp_path / "a.tiff"
     path.write_bytes(tiff(plane(seed=1)))
-    before = record(path)
+    before = layer(path)
     path.write_bytes(tiff(plane(seed=2)))
-    assert reread_site([(path, before)], {}) == Unread(before, "a.tiff has changed since it was checked")
+    changed = Unread(before.image.planes[0], "a.tiff has changed since it was checked")
+    assert bring_together([before]) == changed
     path.unlink()
-    gone = reread_site([(path, before)], {})
+    gone = bring_together([before])
     assert isinstance(gone, Unread)
     assert gone.problem.startswith("a.tiff cannot be read again")
+
+
+@pytest.mark.parametrize(("projection", "made"), [("max", np.max), ("mean", np.mean)])
+def test_a_stack_that_is_read_again_is_projected_plane_by_plane(
+    tmp_path: Path, projection: str, made: Callable[..., NDArray[np.float64]]
+) -> None:
+    paths = [tmp_path / f"{seed}.tiff" for seed in range(4)]
+    for seed, path in enumerate(paths):
+        path.write_bytes(tiff(plane(seed=seed)))
+    found = bring_together([layer(*paths, projection=projection)])
+    assert isinstance(found, np.ndarray)
+    assert np.array_equal(found[0], np.rint(made(np.stack([plane(seed=seed) for seed in range(4)]), axis=0)))

@@ -1,33 +1,42 @@
 """Wells and plates as they fill: which planes are there, which are missing, when a well is decided."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from hcs_daemon.instruments.manifest import Manifest, merged
-from hcs_daemon.plate import AcquisitionId, WellId, WellPosition
-from hcs_daemon.records import ChannelDepth, InputUse, PlaneRecord, Rejection, RestoredWell
+from hcs_daemon.intake.expectation import Expectation, WellTime
+from hcs_daemon.intake.projection import channel_image
+from hcs_daemon.plate import AcquisitionId, WellId
+from hcs_daemon.records import (
+    ChannelDepth,
+    ChannelImage,
+    InputUse,
+    LackingPlane,
+    PlaneRecord,
+    Rejection,
+    RestoredWell,
+)
 from hcs_daemon.vocabulary import PlateState, Reason, Used, Verdict, WellStatus
 
 PlaneKey = tuple[int, str, int]
 """Site number, channel name, z."""
-ANALYSED_Z = 1
 VOTES_FOR_A_SHAPE = 3
 """So many planes of one shape settle the plate's, so that one odd first plane does not condemn the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """A well counted. complete: site -> its planes in channel order. unnamed: expected sites without a number.
+    """A well counted. complete: site -> its images in channel order. unnamed: expected sites without a number.
 
-    missing: sites that lack planes which may still come; rejected: those whose lacking planes were all rejected.
-    known: whether the number of sites is known at all.
+    missing: sites that lack planes which may still come; rejected: those of whose lacking planes none will. lacking:
+    what these two lack. known: whether the number of sites is known at all.
     """
 
-    complete: Mapping[int, tuple[PlaneRecord, ...]]
+    complete: Mapping[int, tuple[ChannelImage, ...]]
     missing: tuple[int, ...]
     rejected: tuple[int, ...]
+    lacking: tuple[LackingPlane, ...]
     unnamed: int
     known: bool
 
@@ -47,24 +56,26 @@ class WellBook:
     """One well's planes. Owned by the intake thread.
 
     planes: the ones that count. superseded: by address and path, those that were imaged again since. rejected: path ->
-    (site, channel name) of planes that will not come. copies: path -> (address, SHA-256) of files refused because
-    another one at their address has the same bytes. outstanding: names of files seen and not yet decided. dispatched:
-    site -> key of what the device was given. sent: what publish was last told, to tell it only what is new. published:
-    keys and inputs of a complete result of an earlier run that lacks nothing.
+    address of planes that will not come. copies: path -> (address, SHA-256) of files refused because another one at
+    their address has the same bytes. outstanding: names of files seen and not yet decided. dispatched: site -> key of
+    what the device was given; images: what those were. sent: what publish was last told, to tell it only what is new.
+    rested_s: the `touched_s` after which it was found quiet.
+    published: keys and inputs of a complete result of an earlier run that lacks nothing.
     """
 
     well: WellId
     planes: dict[PlaneKey, PlaneRecord] = field(default_factory=dict)
     superseded: dict[PlaneKey, dict[str, PlaneRecord]] = field(default_factory=dict)
-    rejected: dict[str, tuple[int, str]] = field(default_factory=dict)
+    rejected: dict[str, PlaneKey] = field(default_factory=dict)
     copies: dict[str, tuple[PlaneKey, str]] = field(default_factory=dict)
     outstanding: set[str] = field(default_factory=set)
-    sites_named: set[int] = field(default_factory=set)
     dispatched: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    images: dict[int, tuple[ChannelImage, ...]] = field(default_factory=dict)
     first_plane_at: datetime | None = None
     last_plane_at: datetime | None = None
     last_plane_s: float = 0.0
     touched_s: float = 0.0
+    rested_s: float = -1.0
     sent: object = None
     sent_decided: bool = False
     published: tuple[Mapping[int, tuple[str, ...]], tuple[InputUse, ...]] | None = None
@@ -108,14 +119,18 @@ class WellBook:
             del self.copies[path]
         return found
 
-    def site_planes(self, site: int, channels: tuple[str, ...]) -> tuple[PlaneRecord, ...] | None:
-        """The site's planes in channel order, or None while one is lacking."""
-        found = [self.planes.get((site, channel, ANALYSED_Z)) for channel in channels]
-        return tuple(plane for plane in found if plane is not None) if None not in found else None
+    @property
+    def when(self) -> WellTime:
+        """The well on the plate, and the time point."""
+        return (self.well.position, self.well.time)
 
-    def inputs(self, analysed: set[int]) -> tuple[InputUse, ...]:
+    def inputs(self, complete: Mapping[int, tuple[ChannelImage, ...]], plate: "PlateBook") -> tuple[InputUse, ...]:
         """Every accepted plane and what became of it, in the order of site, channel, z."""
-        uses = [InputUse(record, _use(record, analysed)) for _, record in sorted(self.planes.items())]
+        analysed = {id(plane) for images in complete.values() for image in images for plane in image.planes}
+        uses = [
+            InputUse(record, Used.ANALYSED if id(record) in analysed else plate.idle_use(self, key, complete))
+            for key, record in sorted(self.planes.items())
+        ]
         older = [takes[path] for _, takes in sorted(self.superseded.items()) for path in sorted(takes)]
         return (*uses, *(InputUse(record, Used.SUPERSEDED) for record in older))
 
@@ -145,39 +160,32 @@ def key_of(record: PlaneRecord) -> PlaneKey:
     return (record.id.site.site, record.channel, record.id.z)
 
 
-def site_key(planes: tuple[PlaneRecord, ...]) -> tuple[str, ...]:
-    """SHA-256 of a site's planes: what a prediction of it stands for, as `Site.key`."""
-    return tuple(plane.source.sha256 for plane in planes)
-
-
-def _use(record: PlaneRecord, analysed: set[int]) -> Used:
-    if record.id.z != ANALYSED_Z:
-        return Used.OTHER_Z
-    return Used.ANALYSED if record.id.site.site in analysed else Used.INCOMPLETE_SITE
+def site_key(images: Iterable[ChannelImage]) -> tuple[str, ...]:
+    """What a prediction of a site stands for, as `Site.key`."""
+    return tuple(image.key for image in images)
 
 
 @dataclass(slots=True)
 class PlateBook:
     """One acquisition of a plate. Owned by the intake thread.
 
-    manifests: what each metadata file promises; manifest: all of it together. sites_named: site numbers seen in any
-    well. learned_sites: how many sites wells had whose time ran out, where nothing else says it. undecided: by path,
-    planes that wait until the plate's shape is settled, and since when. level_bits: channel -> the most bits that any
-    of its planes showed, and the plane's path. ambiguous: it was said that another folder claims to be this plate too.
+    expectation: what it should bring. instrument: whose names its files bear. undecided: by path, planes that wait
+    until the plate's shape is settled, and since when. nameless: by path, planes of a channel that only metadata could
+    name, and since when. level_bits: channel -> the most bits that any of its planes showed, and the plane's path.
+    ambiguous: it was said that another folder claims to be this plate too.
     """
 
     acquisition: AcquisitionId
     folder: str
-    manifests: dict[str, Manifest] = field(default_factory=dict)
-    manifest: Manifest = field(default_factory=Manifest)
+    expectation: Expectation
+    instrument: str = ""
     shape: tuple[int, int] | None = None
     state: PlateState = PlateState.ACQUIRING
     outdated: bool = False
     ambiguous: bool = False
     wells: dict[WellId, WellBook] = field(default_factory=dict)
     undecided: dict[str, tuple[PlaneRecord, float]] = field(default_factory=dict)
-    sites_named: set[int] = field(default_factory=set)
-    learned_sites: int = 0
+    nameless: dict[str, float] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     level_bits: dict[str, tuple[int, str]] = field(default_factory=dict)
     touched_s: float = 0.0
@@ -188,42 +196,58 @@ class PlateBook:
         """The book of one well, opened when first asked for."""
         return self.wells.setdefault(well, WellBook(well))
 
-    def name_site(self, book: WellBook, site: int) -> None:
-        """A file of this site was seen, good or bad."""
-        book.sites_named.add(site)
-        self.sites_named.add(site)
+    @property
+    def is_ready(self) -> bool:
+        """Whether all is known that a site's pixels need to be analysed."""
+        return not (self.expectation.lacking() or self.expectation.problem())
 
-    def promise(self, name: str, manifest: Manifest) -> None:
-        """A metadata file came, or came again.
+    def site_images(self, book: WellBook, site: int, *, settled: bool = False) -> tuple[ChannelImage, ...] | None:
+        """The site's images in channel order, or None while a plane of them is lacking."""
+        found = []
+        for channel in self.expectation.channels:
+            steps = self.expectation.required(book.when, site, channel, settled=settled)
+            planes = [plane for z in sorted(steps) if (plane := book.planes.get((site, channel, z))) is not None]
+            if not planes or len(planes) < len(steps):
+                return None
+            found.append(channel_image(self.expectation.projection, planes, self.expectation.correction(channel)))
+        return tuple(found)
 
-        What several say is added up; where they differ the first name counts.
+    def idle_use(self, book: WellBook, key: PlaneKey, complete: Mapping[int, tuple[ChannelImage, ...]]) -> Used:
+        """What became of an accepted plane that was not analysed."""
+        site, channel, z = key
+        needed = self.expectation.required(book.when, site, channel, settled=site in complete)
+        return Used.OTHER_Z if site in complete or z not in needed else Used.INCOMPLETE_SITE
+
+    def census(self, book: WellBook, *, final: bool, settled: bool = False) -> Census:
+        """Count a well.
+
+        final: all names there will be were seen, or the well's time is up. settled: nothing came to it for a while.
         """
-        self.manifests[name] = manifest
-        self.manifest = merged(self.manifests[each] for each in sorted(self.manifests))
-
-    def census(self, book: WellBook, channels: tuple[str, ...], per_well: int, *, all_named: bool) -> Census:
-        """Count a well. per_well: sites a well by the settings, 0: unknown. all_named: all names are seen."""
-        named = self.sites_named
-        promised = {site for site, _, _ in self.manifest.planes.get(book.well.position, {})}
-        number = per_well or (0 if promised else self.learned_sites)
-        expected = set(book.sites_named) | (set(promised) if promised and not per_well else set())
-        if all_named and not number and not promised:
-            expected |= named
-        if number:
-            expected |= set(sorted(named - expected)[: max(0, number - len(expected))])
-        complete: dict[int, tuple[PlaneRecord, ...]] = {}
+        settled = settled or final
+        expected, unnamed, known = self.expectation.sites(book.when, final=final)
+        complete: dict[int, tuple[ChannelImage, ...]] = {}
         missing: list[int] = []
         rejected: list[int] = []
+        lacking: list[LackingPlane] = []
         for site in sorted(expected):
-            planes = book.site_planes(site, channels)
-            if planes is not None:
-                complete[site] = planes
-            elif self._hopeless(book, site, channels):
-                rejected.append(site)
-            else:
-                missing.append(site)
-        known = bool(number or promised or all_named)
-        return Census(complete, tuple(missing), tuple(rejected), max(0, number - len(expected)), known)
+            images = self.site_images(book, site, settled=settled)
+            if images is not None:
+                complete[site] = images
+                continue
+            absent = list(self._absent(book, site, settled=settled))
+            lacking += absent
+            (rejected if all(plane.refused for plane in absent) else missing).append(site)
+        known = known and (settled or not self.expectation.may_grow(book.when))
+        return Census(complete, tuple(missing), tuple(rejected), tuple(lacking), unnamed, known)
+
+    def _absent(self, book: WellBook, site: int, *, settled: bool) -> Iterator[LackingPlane]:
+        refused = set(book.rejected.values())
+        for channel in self.expectation.channels:
+            for z in sorted(self.expectation.required(book.when, site, channel, settled=settled)):
+                key = (site, channel, z)
+                if key not in book.planes:
+                    never = self.expectation.will_never_come(book.when, site, channel, z)
+                    yield LackingPlane(site, channel, z, refused=never or key in refused)
 
     def vote(self, *, last_chance: bool) -> tuple[int, int] | None:
         """The shape that enough undecided planes agree on; at the last chance, the most frequent."""
@@ -253,27 +277,18 @@ class PlateBook:
                 verdicts[channel] = ChannelDepth(declared, Verdict.UNDECIDED, said)
         return verdicts
 
-    def expected_wells(self) -> set[WellPosition]:
-        """The wells that the instrument's metadata promises, empty where it says nothing."""
-        return set(self.manifest.planes)
-
-    def _hopeless(self, book: WellBook, site: int, channels: tuple[str, ...]) -> bool:
-        refused = {channel for rejected_site, channel in book.rejected.values() if rejected_site == site}
-        lacking = {channel for channel in channels if (site, channel, ANALYSED_Z) not in book.planes}
-        return bool(lacking) and lacking <= refused
-
 
 def restore_well(plate: PlateBook, well: RestoredWell) -> WellBook:
     """Fill a well's book with what an earlier run published."""
     book = plate.well(well.well)
     for record in (use.plane for use in well.inputs):
-        plate.name_site(book, record.id.site.site)
+        plate.expectation.name_plane(book.when, record.id.site.site, record.channel, record.id.z)
         plate.note_bits(record)
         book.place(record)
     book.dispatched.update(well.predicted)
     book.first_plane_at, book.last_plane_at = well.first_plane_at, well.last_plane_at
     if well.status is WellStatus.COMPLETE and well.explained:
-        book.published = (dict(well.predicted), book.inputs(set(well.predicted)))
+        book.published = (dict(well.predicted), tuple(well.inputs))
     return book
 
 
@@ -286,12 +301,12 @@ def restore_rejection(plate: PlateBook, rejection: Rejection) -> WellBook | None
     if plane is None or channel is None:
         return None
     book = plate.well(plane.site.well)
-    plate.name_site(book, plane.site.site)
+    plate.expectation.name_plane(book.when, plane.site.site, channel, plane.z)
     key = (plane.site.site, channel, plane.z)
     news = book.last_plane_at is None or book.holds(key, rejection.path)
     book.remove(key, rejection.path)
     if rejection.reason is Reason.DUPLICATE_PLANE:
         book.copies[rejection.path] = (key, rejection.sha256 or "")
-    elif rejection.reason is not Reason.DUPLICATE_CHANNEL and plane.z == ANALYSED_Z:
-        book.rejected[rejection.path] = (plane.site.site, channel)
+    elif rejection.reason is not Reason.DUPLICATE_CHANNEL:
+        book.rejected[rejection.path] = key
     return book if news else None

@@ -1,13 +1,13 @@
 """When a well is closed and a plate finished, and what publish is told then."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from hcs_daemon.intake.assembly import ANALYSED_Z, Census, PlateBook, WellBook, site_key
+from hcs_daemon.intake.assembly import Census, PlateBook, WellBook, site_key
 from hcs_daemon.intake.state import IntakeState
-from hcs_daemon.records import ExpectedPlate, InputUse, PlateNews, WellClosed
+from hcs_daemon.records import ChannelImage, InputUse, LackingPlane, PlateNews, WellClosed
 from hcs_daemon.telemetry import Event, get_log
-from hcs_daemon.vocabulary import PlaneOutcome, PlateState
+from hcs_daemon.vocabulary import PlaneOutcome, PlateState, Used
 
 REVISE_AFTER_S = 10.0
 """A published well that goes on growing is revised when it was quiet this long, not for each plane."""
@@ -18,11 +18,13 @@ SWEEP_S = 0.5
 class Closing:
     """Decides about wells and plates. Owned by the intake thread.
 
-    dispatch: told of a well that is closed, whose complete sites must be on their way.
+    dispatch: told of a well that is closed, and of its complete sites, which must be on their way.
     all_named: every file that there will be has been seen.
     """
 
-    def __init__(self, state: IntakeState, dispatch: Callable[[PlateBook, WellBook], None]) -> None:
+    def __init__(
+        self, state: IntakeState, dispatch: Callable[[WellBook, Mapping[int, tuple[ChannelImage, ...]]], None]
+    ) -> None:
         self._state = state
         self._dispatch = dispatch
         self._next_sweep_s = float("-inf")
@@ -52,7 +54,7 @@ class Closing:
         return now - since >= self._state.settings.expect.well_timeout_s
 
     def _is_due(self, book: WellBook, now: float) -> bool:
-        quiet = book.sent is not None and now - book.touched_s >= REVISE_AFTER_S
+        quiet = now - book.touched_s >= REVISE_AFTER_S and book.rested_s != book.touched_s
         return quiet or self.waited(book.touched_s, now)
 
     def _review_well(self, plate: PlateBook, book: WellBook, now: float, *, over: bool) -> bool:
@@ -61,52 +63,61 @@ class Closing:
         if book.last_plane_at is None:  # all its files went before they were read
             self._state.shut(book.well)
             return False
-        per_well = self._state.settings.expect.sites_per_well
+        quiet = now - book.touched_s >= REVISE_AFTER_S
+        if quiet:
+            book.rested_s = book.touched_s
         timed_out = over or self.waited(book.touched_s, now)
-        census = plate.census(book, self._state.channels, per_well, all_named=self.all_named or timed_out)
-        scaled = self._state.pixel_size_um(plate) is not None
-        decided = census.decided and scaled
+        census = plate.census(book, final=self.all_named or timed_out, settled=quiet)
+        trouble = plate.expectation.problem()
+        decided = census.decided and (trouble != "" or not plate.expectation.lacking())
         if not (decided or timed_out):
             return False
-        growing = book.sent is not None and now - book.touched_s < REVISE_AFTER_S
+        growing = book.sent is not None and not quiet
         if growing and not timed_out and (book.sent_decided or not decided):
             return False
         self._state.shut(book.well)
-        if timed_out and census.expected > plate.learned_sites and not per_well:
-            plate.learned_sites = census.expected
+        per_well = self._state.settings.expect.sites_per_well
+        if timed_out and census.expected > plate.expectation.learned_sites and not per_well:
+            plate.expectation.learned_sites = census.expected
             self._touch_all(plate)
-        return self._close(plate, book, census, scaled=scaled)
+        return self._close(plate, book, census, unready=trouble or plate.expectation.lacking())
 
     def _touch_all(self, plate: PlateBook) -> None:
         for well in self._state.open_wells:
             if well.acquisition == plate.acquisition:
                 self._state.touched[well] = None
 
-    def _close(self, plate: PlateBook, book: WellBook, census: Census, *, scaled: bool) -> bool:
-        ready = {site: site_key(planes) for site, planes in census.complete.items()} if scaled else {}
-        inputs = book.inputs(set(ready))
-        content = (census, scaled, inputs)
+    def _close(self, plate: PlateBook, book: WellBook, census: Census, *, unready: str) -> bool:
+        """Tell publish. unready: in words, why no site of the plate can be analysed (yet)."""
+        complete = {} if unready else census.complete
+        ready = {site: site_key(images) for site, images in complete.items()}
+        inputs = book.inputs(complete, plate)
+        content = (census, unready, inputs)
         if content == book.sent or book.first_plane_at is None or book.last_plane_at is None:
             return False
         done_before = book.sent is None and book.published == (ready, inputs)
-        book.sent, book.sent_decided = content, census.decided and scaled
+        book.sent, book.sent_decided = content, census.decided and not unready
         if done_before and len(ready) == census.expected:
             return False  # by an earlier run
-        unscaled = () if scaled else tuple(census.complete)
-        self._dispatch(plate, book)
+        unanalysed = tuple(census.complete) if unready else ()
+        hopeless = unanalysed if plate.expectation.problem() else ()
+        waiting = () if hopeless else unanalysed
+        self._dispatch(book, complete)
         self._state.to_publish.append(
             WellClosed(
                 well=book.well,
                 expected_sites=census.expected,
                 ready=ready,
-                missing=tuple(sorted((*census.missing, *unscaled))),
-                rejected=census.rejected,
-                pending=bool(census.missing or census.unnamed or unscaled),
+                missing=tuple(sorted((*census.missing, *waiting))),
+                rejected=tuple(sorted((*census.rejected, *hopeless))),
+                pending=bool(census.missing or census.unnamed or waiting),
                 inputs=inputs,
                 first_plane_at=book.first_plane_at,
                 last_plane_at=book.last_plane_at,
                 last_plane_s=book.last_plane_s,
-                warnings=self._warnings(book, census, inputs, scaled=scaled),
+                warnings=self._warnings(plate, book, census, inputs, unready),
+                lacking=census.lacking,
+                flatfield=plate.expectation.flatfield_words(),
             )
         )
         self._log.info(
@@ -119,18 +130,17 @@ class Closing:
         return True
 
     def _warnings(
-        self, book: WellBook, census: Census, inputs: tuple[InputUse, ...], *, scaled: bool
+        self, plate: PlateBook, book: WellBook, census: Census, inputs: tuple[InputUse, ...], unready: str
     ) -> tuple[str, ...]:
-        said = []
-        if not scaled:
-            said.append(
-                "the pixel size is not known: set expect.pixel_size_um, or copy the instrument's index file too"
-            )
+        said = [unready] if unready else []
         if census.unnamed:
             said.append(f"{census.unnamed} of {census.expected} expected sites never appeared")
-        other_z = sum(record.id.z != ANALYSED_Z for record in book.planes.values())
+        said += _lacking_in_words(census.lacking)
+        said += plate.expectation.short_stacks(book.when)[:LACKING_NAMED]
+        other_z = sum(use.used is Used.OTHER_Z for use in inputs)
         if other_z:
-            said.append(f"{other_z} planes of other z steps were not analysed, only z = {ANALYSED_Z}")
+            projection = plate.expectation.projection
+            said.append(f'{other_z} planes of other z steps were not analysed (expect.projection = "{projection}")')
         per_well = self._state.settings.expect.sites_per_well
         if per_well and census.expected > per_well:
             said.append(f"{census.expected} sites were imaged, expect.sites_per_well says {per_well}")
@@ -163,8 +173,8 @@ class Closing:
     def _is_finished(self, plate: PlateBook, now: float) -> bool:
         if now - plate.touched_s >= self._state.settings.expect.plate_timeout_s:
             return True
-        closed = {well.position for well, book in plate.wells.items() if book.sent_decided}
-        expected = plate.expected_wells()
+        closed = {book.when for book in plate.wells.values() if book.sent_decided}
+        expected = plate.expectation.wells()
         return bool(expected) and expected <= closed
 
     def _news(self, plate: PlateBook) -> PlateNews:
@@ -174,19 +184,33 @@ class Closing:
             state=plate.state,
             root=self._state.root,
             folder=plate.folder,
-            instrument=self._state.instrument.name,
+            instrument=plate.instrument or self._state.instrument.name,
             shape=plate.shape,
-            pixel_size_um=self._state.pixel_size_um(plate),
-            expected=ExpectedPlate(
-                source="metadata" if plate.manifest.planes else "settings",
-                sites=expect.sites_per_well or plate.learned_sites or None,
-            ),
+            pixel_size_um=plate.expectation.pixel_size_um(),
+            expected=plate.expectation.summary(),
             bit_depth=plate.depth_verdicts(self._state.channels, expect.bit_depth),
             counts={
                 **Counter({outcome.value: 0 for outcome in PlaneOutcome}),
                 **plate.counts,
                 "wells": len(plate.wells),
             },
-            instrument_plate_id=plate.manifest.plate_id,
-            instrument_measurement_id=plate.manifest.measurement_id,
+            instrument_plate_id=plate.expectation.manifest.plate_id,
+            instrument_measurement_id=plate.expectation.manifest.measurement_id,
+            taken=plate.expectation.facts(),
+            layout=plate.expectation.manifest.layout,
+            flatfield=plate.expectation.flatfield_words(),
+            problem=plate.expectation.problem(),
         )
+
+
+LACKING_NAMED = 12
+"""So many lacking planes are named in a well's warnings; all of them stand in its result."""
+
+
+def _lacking_in_words(lacking: tuple[LackingPlane, ...]) -> list[str]:
+    """A sentence that names the planes that never came or were not taken; empty for none."""
+    if not lacking:
+        return []
+    named = [f"site {each.site} {each.channel} z {each.z}" for each in lacking[:LACKING_NAMED]]
+    more = f" and {len(lacking) - LACKING_NAMED} more" if len(lacking) > LACKING_NAMED else ""
+    return [f"{len(lacking)} expected planes are lacking: {', '.join(named)}{more}"]

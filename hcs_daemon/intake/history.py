@@ -60,7 +60,7 @@ class History:
 
     def recall(self, file: FileEntry) -> Remembered | None:
         """What an earlier run decided about a file that is met now."""
-        if file.plane is not None:
+        if file.is_of_a_plate:
             return self._files.get(file.acquisition, {}).pop(file.name, None)
         return self._loose.pop(file.name, None)
 
@@ -68,7 +68,7 @@ class History:
         """A refused file is gone: should it be back, it is read again, and its standing line is known."""
         if file.rejection is None:
             return
-        files = self._loose if file.plane is None else self._files.setdefault(file.acquisition, {})
+        files = self._files.setdefault(file.acquisition, {}) if file.is_of_a_plate else self._loose
         files[file.name] = Remembered(_NEVER, file.mtime_ns, file.rejection, file.outcome)
 
     def distrust(self, acquisition: AcquisitionId, name: str) -> None:
@@ -134,7 +134,7 @@ def _restore(plate: PlateBook, well: RestoredWell, state: IntakeState, now: floa
     book = restore_well(plate, well)
     book.touched_s = book.last_plane_s = now
     if well.status is WellStatus.COMPLETE:
-        plate.learned_sites = max(plate.learned_sites, len(well.predicted))
+        plate.expectation.learned_sites = max(plate.expectation.learned_sites, len(well.predicted))
     if book.published is None:
         state.touch(book)
 

@@ -14,22 +14,25 @@ from concurrent.futures import Executor, Future
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from hcs_daemon.config import Settings, canonical_channel
+from hcs_daemon.config import Settings
 from hcs_daemon.instruments.manifest import Manifest
-from hcs_daemon.instruments.naming import FileKind, Instrument, PlaneAddress, name_of_root
+from hcs_daemon.instruments.naming import FileKind, Instrument, PlaneAddress, Reading, name_of_root, with_page
 from hcs_daemon.intake import refusals
 from hcs_daemon.intake.arrival import ScanReport
 from hcs_daemon.intake.assembly import PlateBook
 from hcs_daemon.intake.backlog import Backlog
 from hcs_daemon.intake.cache import PixelCache
 from hcs_daemon.intake.closing import Closing
+from hcs_daemon.intake.expectation import Expectation
 from hcs_daemon.intake.history import History
 from hcs_daemon.intake.loading import Loading
+from hcs_daemon.intake.opening import Answer, Bundle, open_bundle, read_metadata
 from hcs_daemon.intake.reading import (
     Changed,
     Decoded,
+    FactsOf,
     Gone,
     NotYet,
     Outcome,
@@ -53,9 +56,6 @@ PATIENCE = 3
 TRY_AGAIN_S = 60.0
 TRY_AGAIN_AT_MOST_S = 3600.0
 """A refused file that may still grow is tried again even when nothing about it changed, ever less often."""
-
-Answer = Outcome | Twin | Manifest | None
-"""What reading a file came to. None: it is there as it was seen, and nothing more was to be known of it."""
 
 
 class Intake:
@@ -85,8 +85,6 @@ class Intake:
         self._instrument = instrument
         self._settings = settings
         self._expected = Expected.of(settings.expect)
-        self._channel_names = {canonical_channel(id_): name for name, id_ in settings.expect.channels.items()}
-        self._ignored = {canonical_channel(id_) for id_ in settings.expect.ignore_channels}
         self._telemetry = telemetry
         self._readers = readers
         self._reads_at_once = reads_at_once
@@ -102,16 +100,17 @@ class Intake:
             self._cache,
             self._history,
             dispatch=self._loading.dispatch,
+            dispatch_all=self._loading.dispatch_all,
             look_again=self._look_again,
             look_for_first=self._look_for_first,
         )
-        self._closing = Closing(state, self._loading.dispatch)
+        self._closing = Closing(state, self._loading.dispatch_counted)
         self._settling = Settling(0.0 if finite else settings.watch.settle_s)
         self._backlog = None if finite else self._backlog_of(restored)
         self._ready: deque[tuple[FileEntry, StableFile]] = deque()
         self._finished_reads: deque[tuple[FileEntry, StableFile, Future[Answer]]] = deque()
         self._reading = 0
-        self._metadata_awaited: set[Path] = set()
+        self._unopened: set[Path] = set()  # metadata and bundles, which say what else there is
         self._now = 0.0
         self._stopping = False
         self.to_device: deque[ToDevice] = state.to_device
@@ -210,7 +209,8 @@ class Intake:
         """Whether it is a file, or a folder that has the very name of a plane."""
         if not sighting.is_folder:
             return True
-        return self._instrument.read_name(self._root_name, self._state.relative(sighting.path)).kind is FileKind.PLANE
+        reading = self._instrument.read_name(self._root_name, self._state.relative(sighting.path))
+        return reading.kind in {FileKind.PLANE, FileKind.BUNDLE}
 
     def _see(self, sighting: Sighting, now: float) -> None:
         file = self._state.files.get(sighting.path)
@@ -226,8 +226,11 @@ class Intake:
 
     def _meet(self, sighting: Sighting, now: float) -> None:
         """A file seen for the first time: what its name says, and what an earlier run said."""
+        self._telemetry.files_seen.inc()
         path = self._state.relative(sighting.path)
-        reading = self._instrument.read_name(self._root_name, path)
+        self._enter(sighting, path, self._instrument.read_name(self._root_name, path), now)
+
+    def _enter(self, sighting: Sighting, path: PurePosixPath, reading: Reading, now: float) -> None:
         address = reading.address
         file = FileEntry(
             path=sighting.path,
@@ -237,21 +240,20 @@ class Intake:
             mtime_ns=sighting.mtime_ns,
             acquisition=address.acquisition if address else self._instrument.acquisition_of(self._root_name, path),
             problem=reading.problem,
+            address=address,
+            instrument=reading.instrument,
         )
+        self._state.files[file.path] = file
         if address is not None:
             file.plane = _plane_of(address)
-            file.channel = self._channel_names.get(canonical_channel(address.channel))
-        self._state.files[file.path] = file
-        self._telemetry.files_seen.inc()
-        if not self._is_as_before(file, now):
+            file.channel = self._plate(file, now).expectation.names.name_of(address)
+        if not self._is_as_before(file):
             self._route(file, now)
 
-    def _is_as_before(self, file: FileEntry, now: float) -> bool:
+    def _is_as_before(self, file: FileEntry) -> bool:
         """Whether an earlier run decided this very file, so that nothing is left to do."""
         if file.kind not in {FileKind.PLANE, FileKind.UNKNOWN}:
             return False
-        if file.plane is not None:
-            self._plate(file, now)
         before = self._history.recall(file)
         if before is None:
             return False
@@ -265,12 +267,15 @@ class Intake:
             case FileKind.NO_DATA:
                 file.decided = True
                 return
-            case FileKind.METADATA:
-                self._metadata_awaited.add(file.path)
+            case FileKind.METADATA | FileKind.BUNDLE:
+                self._unopened.add(file.path)
             case FileKind.PLANE:
                 plate = self._plate(file, now)
                 if self._is_ignored(file):
                     self._verdicts.ignore(file)
+                    return
+                if self._is_nameless(plate, file):
+                    plate.nameless.setdefault(file.name, now)
                     return
                 if plate.outdated:
                     plate = self._redo(plate, now)
@@ -279,23 +284,41 @@ class Intake:
         self._settling.see(file.sighting, now)
 
     def _is_ignored(self, file: FileEntry) -> bool:
-        return file.plane is not None and canonical_channel(file.plane.channel) in self._ignored
+        return file.address is not None and self._state.plates[file.acquisition].expectation.names.is_ignored(
+            file.address
+        )
+
+    def _is_nameless(self, plate: PlateBook, file: FileEntry) -> bool:
+        """Whether only metadata that is still to come can say of which channel a plane is."""
+        return file.address is not None and file.channel is None and plate.expectation.names.may_be_named(file.address)
 
     def _plate(self, file: FileEntry, now: float) -> PlateBook:
         plate = self._state.plates.get(file.acquisition)
         if plate is None:
             folder = self._state.folder_of(file.name)
-            plate = self._state.plates[file.acquisition] = PlateBook(file.acquisition, folder, touched_s=now)
+            expectation = Expectation(self._settings.expect, self._state.channels)
+            plate = PlateBook(file.acquisition, folder, expectation, touched_s=now)
+            self._state.plates[file.acquisition] = plate
             self._history.open(plate, self._state, now)
             self._log.info(Event.PLATE_OPENED, plate=plate.acquisition.plate, acquisition=plate.acquisition.acquisition)
+        if not plate.instrument and file.kind is FileKind.PLANE and file.instrument:
+            plate.instrument, plate.news_due = file.instrument, True
+            self._log.info(
+                Event.PLATE_RECOGNISED,
+                plate=plate.acquisition.plate,
+                acquisition=plate.acquisition.acquisition,
+                instrument=file.instrument,
+                why=f"{file.name} is called as {file.instrument} calls its planes, and as no other does",
+            )
         return plate
 
     def _redo(self, plate: PlateBook, now: float) -> PlateBook:
         """A plate finished under other expectations grows: one plate, one model, so all of it is done again."""
         self._history.redo(plate)
-        fresh = PlateBook(
-            plate.acquisition, plate.folder, manifests=plate.manifests, manifest=plate.manifest, touched_s=now
-        )
+        expectation = Expectation(self._settings.expect, self._state.channels)
+        fresh = PlateBook(plate.acquisition, plate.folder, expectation, plate.instrument, touched_s=now)
+        for name, manifest in plate.expectation.manifests.items():
+            expectation.promise(name, manifest)
         self._state.plates[plate.acquisition] = fresh
         for well in plate.wells:
             self._state.shut(well)
@@ -335,9 +358,13 @@ class Intake:
 
     def _job(self, file: FileEntry) -> Callable[[StableFile], Answer]:
         if file.kind is FileKind.METADATA:
-            return partial(_read_metadata, self._instrument)
+            return partial(read_metadata, self._instrument)
+        path = PurePosixPath(file.name)
+        if file.kind is FileKind.BUNDLE:
+            return partial(open_bundle, self._instrument, self._root_name, path)
         if file.channel is not None and not file.problem:
-            return partial(_read_timed, self._telemetry, self._expected)
+            facts_of = partial(self._instrument.read_tags, path)
+            return partial(_read_timed, self._telemetry, self._expected, facts_of)
         return confirm
 
     def _read_done(self, file: FileEntry, stable: StableFile, future: Future[Answer]) -> None:
@@ -364,6 +391,8 @@ class Intake:
                 self._verdicts.accept(file, stable, answer, now)
             case Twin():
                 self._verdicts.pair(file, answer, now)
+            case Manifest() | Bundle():
+                self._open(file, answer, now)
             case Refused(refusal, sha256):
                 self._doubt(file, refusal, sha256, now)
             case NotYet(detail):
@@ -372,8 +401,6 @@ class Intake:
                 self._see(sighting, now)
             case Gone():
                 self._miss(file, now)
-            case Manifest():
-                self._promise(file, answer, now)
             case None if file.kind is FileKind.METADATA:
                 self._metadata_read(file)
             case None:
@@ -388,7 +415,7 @@ class Intake:
                 return
             wait_s = min(TRY_AGAIN_S * 2.0 ** (file.tries - PATIENCE - 1), TRY_AGAIN_AT_MOST_S)
             self._settling.see(file.sighting, now, extra_s=wait_s)
-        self._metadata_awaited.discard(file.path)
+        self._unopened.discard(file.path)
         self._verdicts.refuse(file, refusal, sha256, now)
 
     def _miss(self, file: FileEntry, now: float) -> None:
@@ -397,7 +424,7 @@ class Intake:
         if file.tries <= PATIENCE and not self._finite:
             self._settling.see(file.sighting, now, extra_s=self._settings.watch.rescan_s * file.tries)
             return
-        self._metadata_awaited.discard(file.path)
+        self._unopened.discard(file.path)
         self._verdicts.forget(file)
 
     def _by_name(self, file: FileEntry) -> Refusal:
@@ -405,22 +432,63 @@ class Intake:
         if file.plane is None:
             return refusals.unknown_name(file.problem)
         if file.channel is None:
-            return refusals.unknown_channel(file.plane.channel, self._settings.expect.channels)
+            called = file.address.channel_name if file.address else ""
+            return refusals.unknown_channel(file.plane.channel, self._settings.expect.channels, called)
         return refusals.one_of_a_series(file.problem)
+
+    def _open(self, file: FileEntry, answer: Manifest | Bundle, now: float) -> None:
+        if isinstance(answer, Manifest):
+            self._promise(file, answer, now)
+        else:
+            self._unpack(file, answer, now)
 
     def _promise(self, file: FileEntry, manifest: Manifest, now: float) -> None:
         """The instrument's metadata came, or came again: wells may be decided by it."""
-        self._metadata_read(file)
         plate = self._plate(file, now)
-        plate.promise(file.name, manifest)
+        renamed = plate.expectation.promise(file.name, manifest)
         plate.news_due = True
-        for book in plate.wells.values():
-            self._state.touch(book)
-            self._loading.dispatch(plate, book)
+        if file.kind is FileKind.METADATA:
+            if file.rejection is None and (before := self._history.recall(file)) is not None:
+                file.rejection = before.rejection
+            if problem := plate.expectation.contradiction():
+                self._unopened.discard(file.path)
+                self._verdicts.refuse(file, refusals.contradiction(problem), None, now)
+            else:
+                self._metadata_read(file)
+        if renamed:
+            self._name_channels(plate, now)
+        self._loading.dispatch_all(plate)
+
+    def _name_channels(self, plate: PlateBook, now: float) -> None:
+        """The metadata says what the channels are called: planes may be of another one than was known."""
+        plate.nameless.clear()
+        for file in [*self._state.files.values()]:
+            if file.address is None or file.acquisition != plate.acquisition:
+                continue
+            name = plate.expectation.names.name_of(file.address)
+            if name != file.channel or (name is None and not file.decided):
+                self._verdicts.rename(file, name)
+                self._route(file, now)
+
+    def _unpack(self, file: FileEntry, bundle: Bundle, now: float) -> None:
+        """A bundle was opened: each of its pages is a plane."""
+        self._metadata_read(file)
+        if bundle.manifest is not None:
+            self._promise(file, bundle.manifest, now)
+        for page, address in enumerate(bundle.pages):
+            if address is None:
+                continue
+            path = with_page(file.path, page)
+            sighting = Sighting(path, file.size_bytes, file.mtime_ns)
+            if path in self._state.files:
+                self._see(sighting, now)
+            else:
+                reading = Reading(FileKind.PLANE, address, instrument=file.instrument)
+                self._enter(sighting, self._state.relative(path), reading, now)
 
     def _metadata_read(self, file: FileEntry) -> None:
         file.decided, file.tries = True, 0
-        self._metadata_awaited.discard(file.path)
+        self._unopened.discard(file.path)
         self._verdicts.withdraw(file, "the file could be read now")
 
     # ---- files looked at once more
@@ -453,15 +521,28 @@ class Intake:
     # ---- wells and plates
 
     def _review(self, now: float) -> bool:
-        if self._finite and self._metadata_awaited:
+        if self._finite and self._unopened:
             return False  # it says what to expect, and it is there
         over = self._closing.all_named and self.exhausted
         worked = False
         for plate in self._state.plates.values():
+            worked |= self._give_up_names(plate, now, over=over)
             since = next(iter(plate.undecided.values()))[1] if plate.undecided else now
             if plate.undecided and (over or self._closing.waited(since, now)):
                 worked |= self._verdicts.settle_shape(plate, now, last_chance=True)
+        over = over and self.exhausted
         return self._closing.review(now, over=over) or worked
+
+    def _give_up_names(self, plate: PlateBook, now: float, *, over: bool) -> bool:
+        """Planes whose channel no metadata named in time are refused by their ids."""
+        due = [name for name, since in plate.nameless.items() if over or self._closing.waited(since, now)]
+        for name in due:
+            del plate.nameless[name]
+            file = self._state.files.get(self._state.path_of(name))
+            if file is not None:
+                self._state.await_verdict(file)
+                self._settling.see(file.sighting, now)
+        return bool(due)
 
 
 def _differ(file: FileEntry, stable: StableFile) -> bool:
@@ -482,18 +563,6 @@ def _reading_order(file: FileEntry) -> tuple[bool, bool, tuple[str | int, ...]]:
     return (True, False, (acquisition.plate, acquisition.acquisition, *place, file.plane.z, file.name))
 
 
-def _read_timed(telemetry: Telemetry, expected: Expected, file: StableFile) -> Outcome:
+def _read_timed(telemetry: Telemetry, expected: Expected, facts_of: FactsOf, file: StableFile) -> Outcome:
     with telemetry.timed(Stage.DECODE):
-        return read_plane(file, expected)
-
-
-def _read_metadata(instrument: Instrument, file: StableFile) -> Answer:
-    changed = confirm(file)
-    if changed is not None:
-        return changed
-    try:
-        return instrument.read_metadata(file.path)
-    except FileNotFoundError:
-        return Gone()
-    except OSError as error:
-        return NotYet(f"{type(error).__name__}: {error.strerror}")
+        return read_plane(file, expected, facts_of)

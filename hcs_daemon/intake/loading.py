@@ -1,21 +1,21 @@
 """Sites on their way: their planes' pixels are brought together, from memory or once more from disk."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from hcs_daemon.intake.assembly import PlateBook, WellBook, site_key
+from hcs_daemon.intake.assembly import PlateBook, WellBook, key_of, site_key
 from hcs_daemon.intake.cache import PixelCache
-from hcs_daemon.intake.reading import Unread, reread_site, stack
+from hcs_daemon.intake.reading import Layer, Uncorrectable, Unread, bring_together
 from hcs_daemon.intake.state import IntakeState
 from hcs_daemon.plate import SiteId
 from hcs_daemon.records import ChannelImage, ExplainTask, Pixels, PlaneRecord, Site, SiteReturned, SiteWanted
 from hcs_daemon.telemetry import Event, Telemetry, get_log
 from hcs_daemon.vocabulary import Stage
 
+_Brought = Pixels | Unread | Uncorrectable
 LOADS_AT_ONCE = 2
 """Sites whose pixels are held outside the cache's budget, on their way to the device."""
 
@@ -51,7 +51,7 @@ class Loading:
         self._look_again = look_again
         self._queue: deque[Load] = deque()
         self._later: deque[Load] = deque()
-        self._finished: deque[tuple[Load, tuple[PlaneRecord, ...], Future[Pixels | Unread]]] = deque()
+        self._finished: deque[tuple[Load, tuple[ChannelImage, ...], Future[_Brought]]] = deque()
         self._under_way = 0
         self._log = get_log()
 
@@ -73,13 +73,29 @@ class Loading:
 
     def dispatch(self, plate: PlateBook, book: WellBook, only: int | None = None) -> None:
         """Queue the well's complete sites for the device, each once for the same bytes."""
-        if self._state.pixel_size_um(plate) is None:
+        if not plate.is_ready:
             return
-        for site in sorted(book.sites_named) if only is None else [only]:
-            planes = book.site_planes(site, self._state.channels)
-            if planes is not None and book.dispatched.get(site) != (key := site_key(planes)):
-                book.dispatched[site] = key
-                self._queue.append(Load(SiteId(book.well, site), key))
+        for site in plate.expectation.named_sites(book.when) if only is None else [only]:
+            images = plate.site_images(book, site)
+            if images is not None:
+                self._queue_site(book, site, images)
+
+    def dispatch_counted(self, book: WellBook, complete: Mapping[int, tuple[ChannelImage, ...]]) -> None:
+        """The same, of a well that was just counted."""
+        for site, images in complete.items():
+            self._queue_site(book, site, images)
+
+    def dispatch_all(self, plate: PlateBook) -> None:
+        """What a plate waited for is known now."""
+        for book in plate.wells.values():
+            self._state.touch(book)
+            self.dispatch(plate, book)
+
+    def _queue_site(self, book: WellBook, site: int, images: tuple[ChannelImage, ...]) -> None:
+        if book.dispatched.get(site) != (key := site_key(images)):
+            book.dispatched[site] = key
+            book.images[site] = images
+            self._queue.append(Load(SiteId(book.well, site), key))
 
     def start(self, *, room: bool) -> bool:
         """Begin what fits; whether anything was. room: whether the stages after this one take more."""
@@ -96,60 +112,90 @@ class Loading:
         """Take what the readers finished; whether there was anything."""
         worked = False
         while self._finished:
-            load, planes, future = self._finished.popleft()
+            load, images, future = self._finished.popleft()
             self._under_way -= 1
             worked = True
             failure = future.exception()
-            found = Unread(planes[0], f"reading failed: {failure!r}") if failure is not None else future.result()
+            first = images[0].planes[0]
+            found = Unread(first, f"reading failed: {failure!r}") if failure is not None else future.result()
             if isinstance(found, Unread):
                 self._fail(load, found.problem)
                 self._look_again(found.record)
+            elif isinstance(found, Uncorrectable):
+                self._fail(load, found.problem)
+                self._condemn(load, found.problem)
             else:
-                self._send(load, planes, found)
+                self._send(load, images, found)
         return worked
 
     def _start(self, load: Load) -> None:
         plate = self._state.plates.get(load.site.well.acquisition)
-        planes = plate.well(load.site.well).site_planes(load.site.site, self._state.channels) if plate else None
-        if plate is None or planes is None or site_key(planes) != load.key:
+        images = self._images(plate, load) if plate else None
+        if plate is None or images is None:
             self._fail(load, "its planes were replaced since")
             return
-        if self._state.pixel_size_um(plate) is None:
-            self._fail(load, "the pixel size is not known")
+        if not plate.is_ready:
+            self._fail(load, plate.expectation.lacking() or plate.expectation.problem())
             return
-        held = {
-            position: pixels
-            for position, plane in enumerate(planes)
-            if (pixels := self._cache.get(plane.id, plane.source.sha256)) is not None
-        }
-        if len(held) == len(planes):
+        layers = [self._layer(plate, load.site, image) for image in images]
+        if all(layer.held is not None and layer.flatfield is None for layer in layers):
             with self._state.telemetry.timed(Stage.ASSEMBLE):
-                pixels = stack([held[position] for position in range(len(planes))])
-            self._send(load, planes, pixels)
+                found = bring_together(layers)
+            assert not isinstance(found, Unread | Uncorrectable)  # nothing was read
+            self._send(load, images, found)
             return
-        self._state.telemetry.cache_rereads.inc(len(planes) - len(held))
+        self._state.telemetry.cache_rereads.inc(sum(len(each.paths) for each in layers if each.held is None))
         self._under_way += 1
-        paths = [self._state.path_of(plane.source.path) for plane in planes]
-        future = self._readers.submit(_reread_timed, self._state.telemetry, list(zip(paths, planes, strict=True)), held)
-        future.add_done_callback(partial(self._done, load, planes))
+        future = self._readers.submit(_bring_timed, self._state.telemetry, layers)
+        future.add_done_callback(partial(self._done, load, images))
 
-    def _done(self, load: Load, planes: tuple[PlaneRecord, ...], future: Future[Pixels | Unread]) -> None:
+    def _images(self, plate: PlateBook, load: Load) -> tuple[ChannelImage, ...] | None:
+        """The images that the key stands for, if all their planes still count."""
+        book = plate.well(load.site.well)
+        images = book.images.get(load.site.site)
+        if images is None or site_key(images) != load.key:
+            images = plate.site_images(book, load.site.site, settled=True)
+        if images is None or site_key(images) != load.key:
+            return None
+        planes = [plane for image in images for plane in image.planes]
+        return images if all(book.planes.get(key_of(plane)) == plane for plane in planes) else None
+
+    def _layer(self, plate: PlateBook, site: SiteId, image: ChannelImage) -> Layer:
+        channel = image.planes[0].channel
+        members = frozenset(plane.source.sha256 for plane in image.planes)
+        return Layer(
+            image=image,
+            paths=tuple(self._state.path_of(plane.source.path) for plane in image.planes),
+            held=self._cache.get((site, channel), members),
+            flatfield=plate.expectation.flatfields.get(channel),
+        )
+
+    def _done(self, load: Load, images: tuple[ChannelImage, ...], future: Future[_Brought]) -> None:
         """Called in a reader's thread: hand over and wake, nothing else."""
-        self._finished.append((load, planes, future))
+        self._finished.append((load, images, future))
         self._wake()
 
-    def _send(self, load: Load, planes: tuple[PlaneRecord, ...], pixels: Pixels) -> None:
-        pixel_size_um = self._state.pixel_size_um(self._state.plates[load.site.well.acquisition])
+    def _send(self, load: Load, images: tuple[ChannelImage, ...], pixels: Pixels) -> None:
+        pixel_size_um = self._state.plates[load.site.well.acquisition].expectation.pixel_size_um()
         assert pixel_size_um is not None  # seen at the start of the load, and never forgotten
-        site = Site(load.site, tuple(ChannelImage((plane,)) for plane in planes), pixels, pixel_size_um)
-        for plane in planes:
-            self._cache.release(plane.id)
+        site = Site(load.site, images, pixels, pixel_size_um)
+        for image in images:
+            self._cache.release((load.site, image.planes[0].channel))
         if load.wanted is None:
             self._state.to_device.append(site)
         elif load.wanted.explain_target is not None:
             self._state.to_device.append(ExplainTask(load.wanted, site))
         else:
             self._state.to_publish.append(SiteReturned(load.wanted, site))
+
+    def _condemn(self, load: Load, problem: str) -> None:
+        """What was promised of the whole plate does not fit its images: no site of it can be analysed."""
+        plate = self._state.plates.get(load.site.well.acquisition)
+        if plate is None or plate.expectation.trouble:
+            return
+        plate.expectation.trouble, plate.news_due = problem, True
+        for book in plate.wells.values():
+            self._state.touch(book)
 
     def _fail(self, load: Load, problem: str) -> None:
         purpose, hint = _purpose(load.wanted)
@@ -172,11 +218,9 @@ class Loading:
             del book.dispatched[load.site.site]
 
 
-def _reread_timed(
-    telemetry: Telemetry, planes: Sequence[tuple[Path, PlaneRecord]], held: dict[int, Pixels]
-) -> Pixels | Unread:
+def _bring_timed(telemetry: Telemetry, layers: Sequence[Layer]) -> _Brought:
     with telemetry.timed(Stage.ASSEMBLE):
-        return reread_site(planes, held)
+        return bring_together(layers)
 
 
 def _purpose(wanted: SiteWanted | None) -> tuple[str, str]:

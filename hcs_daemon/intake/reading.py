@@ -1,25 +1,30 @@
 """One file from disk to a measured plane: read once, hashed, decoded from memory. Runs in the reader pool."""
 
 import hashlib
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from hcs_daemon.instruments.manifest import FlatField
+from hcs_daemon.instruments.naming import split_page
+from hcs_daemon.intake.projection import Fold
 from hcs_daemon.intake.validation import Expected, Refusal, examine
-from hcs_daemon.records import Pixels, PlaneMeasures, PlaneRecord, Sighting, StableFile
-from hcs_daemon.tiff import MAX_PLANE_BYTES, TiffProblem, decode_plane
+from hcs_daemon.records import ChannelFacts, ChannelImage, Pixels, PlaneMeasures, PlaneRecord, Sighting, StableFile
+from hcs_daemon.tiff import MAX_PLANE_BYTES, DecodedTiff, TiffProblem, TiffTags, decode_page, decode_plane
 from hcs_daemon.vocabulary import Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A good plane. pixels: (height, width), raw counts."""
+    """A good plane. pixels: (height, width), raw counts. facts: what its own tags say of how it was taken."""
 
     sha256: str
     pixels: Pixels
     measures: PlaneMeasures
+    facts: ChannelFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,31 +64,38 @@ class Twin:
 
 
 Outcome = Decoded | Refused | Changed | NotYet | Gone
+FactsOf = Callable[[TiffTags], ChannelFacts | None]
 
 
 def look(path: Path) -> Sighting:
-    """One look at a file; at a link itself where it leads to nowhere. Raises OSError."""
+    """One look at a file, or at the bundle that a page is of; at a link itself where it leads to nowhere.
+
+    Raises OSError.
+    """
+    file, _ = split_page(path)
     try:
-        status = path.stat()
+        status = file.stat()
     except FileNotFoundError:
-        status = path.lstat()
+        status = file.lstat()
     return Sighting(path, status.st_size, status.st_mtime_ns)
 
 
-def read_plane(file: StableFile, expected: Expected) -> Outcome:
-    """Read, hash, decode and measure one file; every way it can go wrong is an answer."""
-    data = _bytes_of(file)
-    if not isinstance(data, bytes):
-        return data
-    sha256 = hashlib.sha256(data).hexdigest()
-    try:
-        decoded = decode_plane(data)
-    except TiffProblem as problem:
-        return Refused(Refusal(problem.reason, problem.detail, problem.hint, may_grow=problem.may_grow), sha256)
+def read_plane(file: StableFile, expected: Expected, facts_of: FactsOf = lambda _: None) -> Outcome:
+    """Read, hash, decode and measure one plane; every way it can go wrong is an answer.
+
+    facts_of: what an instrument makes of a plane's tags.
+    """
+    path, page = split_page(file.path)
+    found = _bytes_of(file) if page is None else _page_of(file, path, page)
+    if not isinstance(found, tuple):
+        return found
+    sha256, decoded = found
+    if isinstance(decoded, Refusal):
+        return Refused(decoded, sha256)
     measures = examine(decoded.pixels, expected)
     if isinstance(measures, Refusal):
         return Refused(measures, sha256)
-    return Decoded(sha256, decoded.pixels, measures)
+    return Decoded(sha256, decoded.pixels, measures, facts_of(decoded.tags))
 
 
 def confirm(file: StableFile) -> Outcome | None:
@@ -129,37 +141,101 @@ class Unread:
     problem: str
 
 
+@dataclass(frozen=True, slots=True)
+class Uncorrectable:
+    """The plate's flat field cannot be taken out of its images, and in words why."""
+
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One channel of a site to bring together.
+
+    paths: of the image's planes, in order. held: (height, width) pixels that are in memory, before any correction.
+    """
+
+    image: ChannelImage
+    paths: tuple[Path, ...]
+    held: Pixels | None
+    flatfield: FlatField | None = None
+
+
+def bring_together(layers: Sequence[Layer]) -> Pixels | Unread | Uncorrectable:
+    """A site's pixels, (channels, height, width) counts: what is held in memory, the rest from disk.
+
+    Planes are projected first and corrected then, which for one profile a channel is the same as the other way round,
+    but for rounding.
+    """
+    found: list[Pixels] = []
+    for layer in layers:
+        pixels = layer.held if layer.held is not None else _read_again(layer)
+        if isinstance(pixels, Unread):
+            return pixels
+        if layer.flatfield is not None:
+            try:
+                pixels = layer.flatfield.correct(pixels)
+            except (ValueError, OSError) as error:
+                channel = layer.image.planes[0].channel
+                return Uncorrectable(f"the flat field of {channel} cannot be taken out: {error}")
+        found.append(pixels)
+    return np.stack(found)  # type: ignore[return-value]  # numpy widens the type to generic
+
+
+def _read_again(layer: Layer) -> Pixels | Unread:
+    fold: Fold | None = None
+    for path, record in zip(layer.paths, layer.image.planes, strict=True):
+        pixels = reread(path, record)
+        if isinstance(pixels, Unread):
+            return pixels
+        if fold is None:
+            fold = Fold(layer.image.projection, record.source.sha256, pixels)
+        elif record.source.sha256 not in fold.members:
+            fold.add(record.source.sha256, pixels)
+    assert fold is not None  # an image has a plane
+    return fold.finished()
+
+
 def reread(path: Path, record: PlaneRecord) -> Pixels | Unread:
     """The pixels of an accepted plane once more, from the file it came from."""
+    file, page = split_page(path)
     try:
-        data = path.read_bytes()
+        data = file.read_bytes() if page is None else b""
+        sha256 = hashlib.sha256(data).hexdigest() if page is None else _digests.of(look(file))
+        if sha256 != record.source.sha256:
+            return Unread(record, f"{record.source.path} has changed since it was checked")
+        return (decode_plane(data) if page is None else decode_page(file, page)).pixels
     except OSError as error:
         return Unread(record, f"{record.source.path} cannot be read again: {error.strerror}")
-    if hashlib.sha256(data).hexdigest() != record.source.sha256:
-        return Unread(record, f"{record.source.path} has changed since it was checked")
-    try:
-        return decode_plane(data).pixels
     except TiffProblem as problem:
         return Unread(record, f"{record.source.path}: {problem.detail}")
 
 
-def reread_site(planes: Sequence[tuple[Path, PlaneRecord]], held: dict[int, Pixels]) -> Pixels | Unread:
-    """A site's pixels, (channels, height, width): those held in memory by position, the rest from disk."""
-    found: list[Pixels] = []
-    for position, (path, record) in enumerate(planes):
-        pixels = held[position] if position in held else reread(path, record)
-        if isinstance(pixels, Unread):
-            return pixels
-        found.append(pixels)
-    return stack(found)
+class _Digests:
+    """SHA-256 of bundles, whose bytes are read once for all their pages. Shared by the reader threads, under a lock."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._known: dict[Sighting, str] = {}
+        self._lock = threading.Lock()
+
+    def of(self, file: Sighting) -> str:
+        """The digest of a file as it was last seen. Raises OSError."""
+        with self._lock:
+            if file not in self._known:
+                with file.path.open("rb") as stream:
+                    self._known[file] = hashlib.file_digest(stream, "sha256").hexdigest()
+                while len(self._known) > self._most:
+                    del self._known[next(iter(self._known))]
+            return self._known[file]
 
 
-def stack(planes: Sequence[Pixels]) -> Pixels:
-    """(channels, height, width) of planes of one shape and type."""
-    return np.stack(planes)  # type: ignore[return-value]  # numpy widens the type to generic
+_digests = _Digests(64)
+_Read = tuple[str, DecodedTiff | Refusal]
+"""The file's SHA-256, and what decoding came to."""
 
 
-def _bytes_of(file: StableFile) -> bytes | Outcome:
+def _bytes_of(file: StableFile) -> _Read | Outcome:
     """The whole file, if it is still what settled, before and after reading."""
     kept_from = confirm(file) or _unfit(file)
     if kept_from is not None:
@@ -170,7 +246,36 @@ def _bytes_of(file: StableFile) -> bytes | Outcome:
         return Gone()
     except OSError as error:
         return NotYet(f"{type(error).__name__}: {error.strerror}")
-    return confirm(file) or data
+    changed = confirm(file)
+    if changed is not None:
+        return changed
+    try:
+        decoded: DecodedTiff | Refusal = decode_plane(data)
+    except TiffProblem as problem:
+        decoded = refusal_of(problem)
+    return hashlib.sha256(data).hexdigest(), decoded
+
+
+def _page_of(file: StableFile, bundle: Path, page: int) -> _Read | Outcome:
+    """One page of a bundle, if the bundle is still what settled, before and after reading."""
+    kept_from = confirm(file)
+    if kept_from is not None:
+        return kept_from
+    try:
+        sha256 = _digests.of(Sighting(bundle, file.size_bytes, file.mtime_ns))
+        decoded: DecodedTiff | Refusal = decode_page(bundle, page)
+    except FileNotFoundError:
+        return Gone()
+    except OSError as error:
+        return NotYet(f"{type(error).__name__}: {error.strerror}")
+    except TiffProblem as problem:
+        decoded = refusal_of(problem)
+    return confirm(file) or (sha256, decoded)
+
+
+def refusal_of(problem: TiffProblem) -> Refusal:
+    """Why bytes that do not decode are refused."""
+    return Refusal(problem.reason, problem.detail, problem.hint, may_grow=problem.may_grow)
 
 
 def _unfit(file: StableFile) -> Refused | None:

@@ -15,12 +15,25 @@ def unknown_name(problem: str) -> Refusal:
     )
 
 
-def unknown_channel(channel_id: str, expected: Mapping[str, str]) -> Refusal:
-    """The channel is in neither list of the settings. expected: name -> channel id."""
+def unaddressed_bundle(problem: str) -> Refusal:
+    """A file of several planes that does not say of which wells they are."""
+    return Refusal(
+        Reason.UNKNOWN_NAME,
+        problem,
+        "export with the plate's metadata, or one plane a file and watch.pattern; then write the file again",
+    )
+
+
+def unknown_channel(channel_id: str, expected: Mapping[str, str], name: str = "") -> Refusal:
+    """The channel is in neither list of the settings.
+
+    expected: name -> channel id. name: what its file name calls it.
+    """
     known = ", ".join(f'{name} = "{id_}"' for name, id_ in expected.items())
+    called = f" ({name})" if name and name != channel_id else ""
     return Refusal(
         Reason.UNKNOWN_CHANNEL,
-        f"channel {channel_id} is in neither list (expect.channels: {known})",
+        f"channel {channel_id}{called} is in neither list (expect.channels: {known})",
         f'if it is not to be analysed, add "{channel_id}" to expect.ignore_channels',
     )
 
@@ -60,6 +73,24 @@ def wrong_shape(shape: tuple[int, int], expected: tuple[int, int]) -> Refusal:
         Reason.WRONG_SHAPE,
         f"is {shape[1]} x {shape[0]} pixels, the plate's planes are {expected[1]} x {expected[0]}",
         "one plate, one camera setting: image this well again with the plate's binning and crop",
+    )
+
+
+def other_pixel_size(said_um: float, known_um: float) -> Refusal:
+    """The plane's own tags contradict what is known of the plate. Both in micrometres."""
+    return Refusal(
+        Reason.METADATA_MISMATCH,
+        f"its tags say {said_um:g} µm a pixel, and the plate's is {known_um:g} µm",
+        "find out which is right: correct expect.pixel_size_um, or image with one objective and binning a plate",
+    )
+
+
+def contradiction(problem: str) -> Refusal:
+    """A metadata file says of the whole plate what the settings deny."""
+    return Refusal(
+        Reason.METADATA_MISMATCH,
+        problem,
+        "no well of the plate is analysed until it is corrected; then it is done by itself",
     )
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 from hcs_daemon.config import Settings
-from hcs_daemon.instruments.naming import FileKind, Instrument, as_text
+from hcs_daemon.instruments.naming import FileKind, Instrument, PlaneAddress, as_text, split_page
 from hcs_daemon.intake.assembly import PlateBook, WellBook
 from hcs_daemon.plate import AcquisitionId, PlaneId, WellId
 from hcs_daemon.records import ExplainTask, PlateNews, Rejection, Sighting, Site, SiteReturned, WellClosed
@@ -25,6 +25,7 @@ class FileEntry:
     name: its path below the watched folder, as text. problem: why its name alone refuses it. plane and channel are None
     for a file that is no plane of an expected channel. tries: reads that came to nothing since it last changed.
     complete_s: monotonic seconds at which it had settled. rejection: its standing line. outcome: as it is counted.
+    address: of a plane, as its name or its bundle says it. instrument: whose name it bears.
     """
 
     path: Path
@@ -41,6 +42,13 @@ class FileEntry:
     complete_s: float = 0.0
     rejection: Rejection | None = None
     outcome: PlaneOutcome | None = None
+    address: PlaneAddress | None = None
+    instrument: str = ""
+
+    @property
+    def is_of_a_plate(self) -> bool:
+        """Whether what is said of it stands with its plate: planes, and metadata."""
+        return self.plane is not None or self.kind is FileKind.METADATA
 
     @property
     def sighting(self) -> Sighting:
@@ -87,11 +95,8 @@ class IntakeState:
 
     def folder_of(self, name: str) -> str:
         """The measurement folder of a file, both below the root."""
-        return str(self.instrument.measurement_folder(PurePosixPath(name)))
-
-    def pixel_size_um(self, plate: PlateBook) -> float | None:
-        """Micrometres a pixel: by the settings, else by the instrument's metadata, else unknown."""
-        return self.settings.expect.pixel_size_um or plate.manifest.pixel_size_um
+        file, _ = split_page(Path(name))
+        return str(self.instrument.measurement_folder(PurePosixPath(file.as_posix())))
 
     def book_of(self, file: FileEntry) -> WellBook | None:
         """The well that a plane of an expected channel belongs to."""
@@ -109,7 +114,9 @@ class IntakeState:
             book.outstanding.add(file.name)
             self.pending += 1
             self.awaited += 1
-        self.plates[file.acquisition].name_site(book, file.plane.site.site)
+        site, z = file.plane.site.site, file.plane.z
+        assert file.channel is not None  # it has a book
+        self.plates[file.acquisition].expectation.name_plane(book.when, site, file.channel, z)
         self.open_wells[book.well] = None
 
     def settle_account(self, file: FileEntry) -> None:

@@ -4,13 +4,15 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from hcs_daemon.intake import refusals
-from hcs_daemon.intake.assembly import ANALYSED_Z, PlaneKey, PlateBook, WellBook, key_of, site_key
+from hcs_daemon.intake.assembly import PlaneKey, PlateBook, WellBook, key_of, site_key
 from hcs_daemon.intake.cache import PixelCache
+from hcs_daemon.intake.expectation import differs
 from hcs_daemon.intake.history import History, outcome_of
 from hcs_daemon.intake.reading import Decoded, Twin
 from hcs_daemon.intake.state import FileEntry, IntakeState
 from hcs_daemon.intake.validation import Refusal
-from hcs_daemon.records import PlaneRecord, Rejection, SourceFile, StableFile
+from hcs_daemon.plate import PROJECTION_Z
+from hcs_daemon.records import ChannelFacts, Pixels, PlaneRecord, Rejection, SourceFile, StableFile
 from hcs_daemon.telemetry import Event, get_log
 from hcs_daemon.vocabulary import PlaneOutcome, Reason
 
@@ -21,8 +23,9 @@ _SAYS_NOTHING_OF_ITS_PLANE = {Reason.DUPLICATE_PLANE, Reason.DUPLICATE_CHANNEL}
 class Verdicts:
     """Accepts and refuses. Owned by the intake thread.
 
-    dispatch: told of a site that got a plane. look_again: told the name of a file whose verdict may be another now.
-    look_for_first: told of a file with the bytes of another at its address, and that one's name; answered by `pair`.
+    dispatch: told of a site that got a plane. dispatch_all: told of a plate whose pixel size is known now. look_again:
+    told the name of a file whose verdict may be another now. look_for_first: told of a file with the bytes of another
+    at its address, and that one's name; answered by `pair`.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class Verdicts:
         history: History,
         *,
         dispatch: Callable[[PlateBook, WellBook, int], None],
+        dispatch_all: Callable[[PlateBook], None],
         look_again: Callable[[PlateBook, str], None],
         look_for_first: Callable[[FileEntry, PlaneRecord, str], None],
     ) -> None:
@@ -39,6 +43,7 @@ class Verdicts:
         self._cache = cache
         self._history = history
         self._dispatch = dispatch
+        self._dispatch_all = dispatch_all
         self._look_again = look_again
         self._look_for_first = look_for_first
         self._log = get_log()
@@ -58,13 +63,39 @@ class Verdicts:
             seen_at=self._state.now_utc(),
         )
         plate = self._state.plates[file.acquisition]
-        if file.plane.z == ANALYSED_Z:
-            self._cache.put(record.id, decoded.sha256, decoded.pixels)
+        if (doubt := self._doubt_of_scale(plate, record.channel, decoded.facts)) is not None:
+            self.refuse(file, doubt, decoded.sha256, now)
+            return
+        self._keep(plate, record, decoded.pixels)
         if plate.shape is None:
             plate.undecided[file.name] = (record, now)
             self.settle_shape(plate, now, last_chance=False)
         else:
             self._place(file, plate, record, plate.shape, now)
+
+    def _doubt_of_scale(self, plate: PlateBook, channel: str, facts: ChannelFacts | None) -> Refusal | None:
+        """Learn how the channel was taken from the plane's own tags; a refusal where they contradict what is known."""
+        if facts is None:
+            return None
+        known, said = plate.expectation.pixel_size_um(), facts.pixel_size_um
+        if known and said and differs(said, known):
+            return refusals.other_pixel_size(said, known)
+        if channel not in plate.expectation.taken:
+            plate.expectation.taken[channel] = facts
+            plate.news_due = True
+            if known is None and said is not None:
+                self._dispatch_all(plate)
+        return None
+
+    def _keep(self, plate: PlateBook, record: PlaneRecord, pixels: Pixels) -> None:
+        """Hold the pixels of a plane that will be analysed, as one image a channel."""
+        well = record.id.site.well
+        steps = plate.expectation.required((well.position, well.time), record.id.site.site, record.channel)
+        projection = plate.expectation.projection
+        if record.id.z not in steps or (projection == "best_focus" and len(steps) > 1):
+            return  # which step is sharpest is known when all are there; it is read again then
+        fold = str(projection) if record.id.z != PROJECTION_Z else ""
+        self._cache.put((record.id.site, record.channel), record.source.sha256, pixels, fold)
 
     def settle_shape(self, plate: PlateBook, now: float, *, last_chance: bool) -> bool:
         """Decide the plate's shape if enough planes agree, or whatever they say at the last chance."""
@@ -99,7 +130,7 @@ class Verdicts:
             size_bytes=file.size_bytes,
             mtime_ns=file.mtime_ns,
             sha256=sha256,
-            acquisition=file.acquisition if file.plane is not None else None,
+            acquisition=file.acquisition if file.is_of_a_plate else None,
             plane=file.plane,
             channel=file.channel,
         )
@@ -126,6 +157,15 @@ class Verdicts:
         file.decided = True
         if file.outcome is not PlaneOutcome.IGNORED:
             self._count(file, PlaneOutcome.IGNORED)
+
+    def rename(self, file: FileEntry, name: str | None) -> None:
+        """The plane is of another channel than was known: what was made of it under that name counts no more."""
+        book, key = self._state.book_of(file), _key(file)
+        if book is not None and key is not None:
+            self._state.settle_account(file)
+            self._remove(self._state.plates[file.acquisition], book, key, file)
+            book.rejected.pop(file.name, None)
+        file.channel = name
 
     def withdraw(self, file: FileEntry, why: str) -> None:
         """Take the file's standing line back, if it has one."""
@@ -158,8 +198,8 @@ class Verdicts:
         book, key = self._state.book_of(file), _key(file)
         if book is None or key is None or file.rejection is not None:
             return
-        planes = book.site_planes(key[0], self._state.channels)
-        if planes is None or book.dispatched.get(key[0]) != site_key(planes):
+        images = plate.site_images(book, key[0])
+        if images is None or book.dispatched.get(key[0]) != site_key(images):
             self._remove(plate, book, key, file)
             self._recount(file, None)
 
@@ -195,7 +235,7 @@ class Verdicts:
         self, file: FileEntry, plate: PlateBook, record: PlaneRecord, shape: tuple[int, int], now: float
     ) -> None:
         if record.shape != shape:
-            self._cache.drop(record.id, record.source.sha256)
+            self._cache.drop((record.id.site, record.channel), record.source.sha256)
             self.refuse(file, refusals.wrong_shape(record.shape, shape), record.source.sha256, now)
             return
         book = plate.well(record.id.site.well)
@@ -235,8 +275,8 @@ class Verdicts:
         self._remove(plate, book, key, file)
         if refusal.reason in _SAYS_NOTHING_OF_ITS_PLANE:
             book.rejected.pop(file.name, None)
-        elif key[2] == ANALYSED_Z:
-            book.rejected[file.name] = (key[0], key[1])
+        else:
+            book.rejected[file.name] = key
         if refusal.reason is not Reason.DUPLICATE_PLANE:
             book.copies.pop(file.name, None)
 
