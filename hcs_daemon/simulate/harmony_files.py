@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcs_daemon.instruments.harmony import Harmony
-from hcs_daemon.instruments.naming import PlaneAddress
 from hcs_daemon.plate import WellPosition
 from hcs_daemon.simulate.measurement import (
     FILTERS,
@@ -51,11 +50,7 @@ class HarmonyFiles:
 
 def plane_path(plane: PlaneInfo, measurement: Measurement) -> PurePosixPath:
     """`<plate>__<measurement>/Images/r02c03f01p01-ch1sk1fk1fl1.tiff`."""
-    return Harmony().plane_path(
-        PlaneAddress(
-            measurement.acquisition, plane.position, plane.site, str(plane.channel_id), z=plane.z, time=plane.time
-        )
-    )
+    return Harmony().plane_path(measurement.address(plane, str(plane.channel_id)))
 
 
 def tag_xml(plane: PlaneInfo, measurement: Measurement) -> str:

@@ -10,6 +10,7 @@ from uuid import UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
+from hcs_daemon.instruments.naming import PlaneAddress
 from hcs_daemon.plate import PLATE_SHAPES, AcquisitionId, WellPosition
 
 MEASUREMENT = "2024-01-01T00_00_00-Measurement 1"
@@ -96,6 +97,13 @@ class Measurement:
     def middle(self) -> int:
         """The z step that is in focus."""
         return middle_step(self.z_steps)
+
+    def address(self, plane: PlaneInfo, channel: str, *, z: int | None = None, name: str = "") -> PlaneAddress:
+        """A plane's address with the channel's id as an instrument writes it. z: another than the plane's own."""
+        step = plane.z if z is None else z
+        return PlaneAddress(
+            self.acquisition, plane.position, plane.site, channel, z=step, time=plane.time, channel_name=name
+        )
 
     def height_um(self, plane: PlaneInfo) -> float:
         """How far above the focused step a plane was taken, in micrometres."""
