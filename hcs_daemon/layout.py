@@ -170,7 +170,11 @@ def read_layout(path: Path, plate: str) -> PlateLayout:
     leaves a doubt.
     """
     file = layout_file(path, plate)
-    data = _bytes(file)
+    return parse_layout(file, read_bytes(file), plate)
+
+
+def parse_layout(file: Path, data: bytes, plate: str) -> PlateLayout:
+    """The same from a file's bytes. Raises LayoutError."""
     text = _decoded(file, data)
     torn: LayoutError | None = None
     for delimiter in _delimiters(text):
@@ -209,7 +213,8 @@ def _listed(names: Sequence[str]) -> str:
 # ---- from bytes to rows
 
 
-def _bytes(file: Path) -> bytes:
+def read_bytes(file: Path) -> bytes:
+    """All of a layout's file. Raises LayoutError."""
     try:
         size = file.stat().st_size
         if size > LARGEST_BYTES:

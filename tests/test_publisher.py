@@ -171,7 +171,14 @@ def test_a_model_that_gives_no_numbers_gets_no_label_and_a_warning(tmp_path: Pat
     assert desk.tell(closed, predicted(closed, 1, [math.nan] * 6)) == []
     result = desk.result()
     assert (result["status"], result["prediction"], result["explanation"]) == ("rejected", None, None)
-    assert result["sites"] == {"expected": 1, "analysed": 0, "missing": [], "rejected": [], "failed": [1]}
+    assert result["sites"] == {
+        "expected": 1,
+        "analysed": 0,
+        "missing": [],
+        "rejected": [],
+        "failed": [1],
+        "lacking": [],
+    }
     assert result["warnings"] == ["site 1 could not be analysed: the model's output is not finite"]
 
 
@@ -249,7 +256,14 @@ def test_a_site_that_failed_is_remembered_when_its_finished_plate_grows(tmp_path
     assert desk.plate()["state"] == "finished"
     again = replace(closed, ready={**closed.ready, 3: closed_well(sites=(3,)).ready[3]}, expected_sites=3)
     desk.tell(plate_news(), predicted(again, 3), again)
-    assert desk.result()["sites"] == {"expected": 3, "analysed": 2, "missing": [], "rejected": [], "failed": [1]}
+    assert desk.result()["sites"] == {
+        "expected": 3,
+        "analysed": 2,
+        "missing": [],
+        "rejected": [],
+        "failed": [1],
+        "lacking": [],
+    }
 
 
 def test_what_says_nothing_new_is_not_published_again(tmp_path: Path) -> None:

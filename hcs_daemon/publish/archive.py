@@ -11,6 +11,7 @@ from hcs_daemon.publish.desk import Desk
 from hcs_daemon.publish.documents import contrast_of, fingerprint, predictions, says
 from hcs_daemon.publish.files import LineFile, remove_leftovers
 from hcs_daemon.publish.gallery import Gallery
+from hcs_daemon.publish.layouts import Layouts
 from hcs_daemon.publish.ledger import Ledger
 from hcs_daemon.publish.names import LEDGER_NAME, REJECTED_NAME, plate_folder
 from hcs_daemon.publish.outbox import Outbox
@@ -45,6 +46,7 @@ class Archive:
         outbox: Outbox,
         gallery: Gallery,
         *,
+        layouts: Layouts,
         now_utc: Callable[[], datetime],
     ) -> None:
         self._results = settings.results.directory
@@ -53,6 +55,7 @@ class Archive:
         self._telemetry = telemetry
         self._outbox = outbox
         self._gallery = gallery
+        self._layouts = layouts
         self._now_utc = now_utc
         self._log = get_log()
         self.ledger: Ledger
@@ -95,7 +98,9 @@ class Archive:
     def is_old(self, news: PlateNews) -> bool:
         """Whether this was said already of a plate that is finished and put away."""
         plate = self._settled.get(news.acquisition)
-        return plate is not None and says(plate, news)
+        if plate is None or not says(plate, news):
+            return False
+        return plate.settings_fingerprint != self._fingerprint or self._layouts.is_current(plate, news.layout)
 
     def put_away(self) -> None:
         """Let go of plates that are finished and written."""
@@ -131,11 +136,12 @@ class Archive:
             yield plate
 
     def _is_settled(self, read: PlateFolder) -> bool:
-        """Whether a finished plate's tables and pictures are those of its wells, or not of the present settings."""
+        """Whether a finished plate's tables, pictures and layout are those of now, or its settings are not."""
         if is_outdated(read, self._fingerprint):
             return True
         made_now = self._made_now(read)
         current = read.plate is not None and read.plate.revisions == sum(found.revision for found in made_now.values())
+        current = current and read.plate is not None and self._layouts.is_current(read.plate, None)
         pictures = self._gallery.has_plate_picture(read.folder) and not self._gallery.missing(read.folder, made_now)
         return current and pictures
 

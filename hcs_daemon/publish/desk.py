@@ -7,6 +7,7 @@ from pathlib import Path
 from hcs_daemon.plate import AcquisitionId, SiteId, WellId
 from hcs_daemon.publish.documents import WellDraft, content
 from hcs_daemon.publish.files import LineFile
+from hcs_daemon.publish.layouts import LayoutWord
 from hcs_daemon.publish.names import REJECTED_NAME
 from hcs_daemon.publish.panels import AttributionPanels, SitePanels
 from hcs_daemon.publish.schemas import PlateFile, WellResult
@@ -37,7 +38,7 @@ class Desk:
     damaged: where results lay that somebody changed while this plate was put away. pictures_missing: wells whose
     picture an earlier run did not finish. written: plate.json as it is on the disk. stale: something came since the
     plate-level files were last compared with it. refreshing: they wait for the disk. refresh_s: when they may be
-    written next, monotonic seconds.
+    written next, monotonic seconds. layout: what is in the wells; look_s: when its file is looked at next.
     """
 
     acquisition: AcquisitionId
@@ -58,6 +59,8 @@ class Desk:
     stale: bool = False
     refreshing: bool = False
     refresh_s: float = float("-inf")
+    layout: LayoutWord = field(default_factory=LayoutWord)
+    look_s: float = float("-inf")
     rejected_file: LineFile = field(init=False)
 
     def __post_init__(self) -> None:

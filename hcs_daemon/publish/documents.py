@@ -6,7 +6,7 @@ import math
 import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -20,14 +20,20 @@ from hcs_daemon.config import Settings
 from hcs_daemon.plate import AcquisitionId, PlaneId, SiteId, WellId, WellPosition
 from hcs_daemon.publish.schemas import (
     ChangeEntry,
+    ChannelEntry,
     ChecksEntry,
+    ContentEntry,
     ContrastEntry,
     DepthEntry,
+    ExpectedEntry,
     ExplanationEntry,
     InputEntry,
+    LackingEntry,
+    LayoutEntry,
     ModelEntry,
     PlateFile,
     PredictionEntry,
+    Projection,
     QualityEntry,
     RejectionLine,
     SiteExplanationEntry,
@@ -83,9 +89,13 @@ class WellDraft:
 
 
 def fingerprint(settings: Settings, facts: ModelFacts) -> str:
-    """SHA-256 of what decides a result: expectations, model, explanation. How long is waited decides none."""
+    """SHA-256 of what decides a result: expectations, model, explanation.
+
+    How long is waited decides none; nor does what is in the wells, which the model never learns.
+    """
+    indifferent = {"well_timeout_s", "plate_timeout_s", "layout"}
     decisive = {
-        "expect": settings.expect.model_dump(mode="json", exclude={"well_timeout_s", "plate_timeout_s"}),
+        "expect": settings.expect.model_dump(mode="json", exclude=indifferent),
         "model": facts.sha256,
         "explain": settings.explain.model_dump(mode="json"),
     }
@@ -100,14 +110,21 @@ def well_result(
     revision: int,
     published_at: datetime,
     latency_s: float,
+    projection: Projection | None = None,
+    inside: ContentEntry | None = None,
 ) -> WellResult:
-    """The result as it is written. latency_s: seconds from the last plane being complete until now."""
+    """The result as it is written.
+
+    latency_s: seconds from the last plane being complete until now. projection: what of a z stack was analysed, by the
+    settings. inside: what is in the well, by the plate's layout.
+    """
     closed = draft.closed
     return WellResult(
         plate=closed.well.acquisition.plate,
         acquisition=closed.well.acquisition.acquisition,
         well=closed.well.position.name,
         time=closed.well.time,
+        content=inside,
         status=draft.status,
         revision=revision,
         supersedes=revision - 1 or None,
@@ -117,8 +134,11 @@ def well_result(
             missing=sorted(closed.missing),
             rejected=sorted(closed.rejected),
             failed=sorted(draft.failed),
+            lacking=_lacking(closed),
         ),
         channels=list(facts.channels),
+        projection=projection,
+        flatfield=closed.flatfield,
         prediction=_prediction(draft.verdict),
         explanation=_explanation(draft.attributions),
         quality=_quality(facts.channels, _analysed(closed.inputs, draft.predictions)),
@@ -137,6 +157,22 @@ def well_result(
     )
 
 
+def with_content(
+    result: WellResult, inside: ContentEntry | None, *, revision: int, published_at: datetime
+) -> WellResult:
+    """The next revision of a result of which only what is in the well changed; the latency stays that of its planes."""
+    timing = result.timing.model_copy(update={"published_at": published_at})
+    changed = {"content": inside, "revision": revision, "supersedes": revision - 1 or None, "timing": timing}
+    return result.model_copy(update=changed)
+
+
+def _lacking(closed: WellClosed) -> list[LackingEntry]:
+    return [
+        LackingEntry(site=plane.site, channel=plane.channel, z=plane.z, refused=plane.refused)
+        for plane in sorted(closed.lacking, key=lambda plane: (plane.site, plane.channel, plane.z))
+    ]
+
+
 def model_entry(facts: ModelFacts) -> ModelEntry:
     """The model as every file names it."""
     return ModelEntry(
@@ -150,7 +186,10 @@ def model_entry(facts: ModelFacts) -> ModelEntry:
 
 
 def content(result: WellResult) -> object:
-    """What a result says of which bytes. One that says the same as the published revision is no new revision."""
+    """What a result says of which bytes. One that says the same as the published revision is no new revision.
+
+    What is in the well is no part of it: a layout that changed is joined without asking the model again.
+    """
     return (
         result.status,
         sorted((entry.path, entry.sha256, entry.used) for entry in result.inputs),
@@ -283,13 +322,22 @@ def _site_results(draft: WellDraft) -> list[SiteResultEntry]:
             label=draft.verdict.site_labels[site] if draft.verdict else "",
             logits=_floats(prediction.logits),
             embedding=_floats(prediction.embedding),
-            focus={p.channel: _finite(p.measures.focus) for p in planes if p.id.site.site == site},
-            saturated_fraction={
-                p.channel: round(p.measures.saturated_fraction, 8) for p in planes if p.id.site.site == site
-            },
+            **_site_quality([plane for plane in planes if plane.id.site.site == site]),
         )
         for site, prediction in sorted(draft.predictions.items())
     ]
+
+
+def _site_quality(planes: Sequence[PlaneRecord]) -> dict[str, Any]:
+    """By channel, the median over the planes that a site's image was made from."""
+    focus: dict[str, float | None] = {}
+    saturated: dict[str, float] = {}
+    for channel in dict.fromkeys(plane.channel for plane in planes):
+        measures = [plane.measures for plane in planes if plane.channel == channel]
+        sharp = [found.focus for found in measures if math.isfinite(found.focus)]
+        focus[channel] = _finite(median(sharp)) if sharp else None
+        saturated[channel] = round(median(found.saturated_fraction for found in measures), 8)
+    return {"focus": focus, "saturated_fraction": saturated}
 
 
 def _inputs(draft: WellDraft) -> list[InputEntry]:
@@ -408,7 +456,7 @@ def rejection_record(line: RejectionLine) -> Rejection:
     plane = None
     if acquisition and line.well and line.site is not None and line.channel_id is not None:
         well = WellId(acquisition, WellPosition.parse(line.well), line.time or 1)
-        plane = PlaneId(SiteId(well, line.site), line.channel_id, line.z or 1)
+        plane = PlaneId(SiteId(well, line.site), line.channel_id, 1 if line.z is None else line.z)
     return Rejection(
         at=line.at,
         path=line.path,
@@ -437,6 +485,7 @@ def plate_file(
     opened_at: datetime,
     finished_at: datetime | None,
     contrast: Mapping[str, tuple[float, float]] | None,
+    layout: LayoutEntry | None = None,
 ) -> PlateFile:
     """A plate as it is written. contrast: channel -> (black, white) in raw counts."""
     results = list(results)
@@ -449,6 +498,8 @@ def plate_file(
         opened_at=opened_at,
         finished_at=finished_at if news.state is PlateState.FINISHED else None,
         expectations=settings.expect.model_dump(mode="json"),
+        projection=settings.expect.projection,
+        layout=layout,
         settings={
             "model": settings.model.model_dump(mode="json"),
             "explain": settings.explain.model_dump(mode="json"),
@@ -465,11 +516,23 @@ def plate_file(
 
 
 def says(plate: PlateFile, news: PlateNews) -> bool:
-    """Whether a plate's file holds all that is news; what intake does not know (it may read it yet) is none."""
-    known = {name: value for name, value in _heard(news).items() if value is not None}
+    """Whether a plate's file holds all that is news; what intake does not know (it may read it yet) is none.
+
+    Of the layout, which may come from elsewhere, nothing is asked here.
+    """
+    known = {name: value for name, value in _heard(news).items() if value not in (None, "", {})}
     if news.expected.source != "metadata":
-        del known["expectations_from"]
+        del known["expectations_from"], known["expected"]
+    elif not _foretells(plate.expected, known.pop("expected")):
+        return False
     return all(getattr(plate, name) == value for name, value in known.items())
+
+
+def _foretells(written: ExpectedEntry | None, news: ExpectedEntry) -> bool:
+    """Whether all that is expected is written; a file of an earlier version, which says nothing of it, is let be."""
+    if written is None:
+        return True
+    return all(getattr(written, name) == value for name, value in news if value is not None)
 
 
 def _heard(news: PlateNews) -> dict[str, Any]:
@@ -485,6 +548,10 @@ def _heard(news: PlateNews) -> dict[str, Any]:
         "shape": news.shape,
         "pixel_size_um": news.pixel_size_um,
         "sites_per_well": news.expected.sites,
+        "expected": ExpectedEntry.model_validate(asdict(news.expected)),
+        "channels": {name: ChannelEntry.model_validate(asdict(taken)) for name, taken in sorted(news.taken.items())},
+        "flatfield": news.flatfield,
+        "problem": news.problem,
         "bit_depth": {
             name: DepthEntry(declared=depth.declared, verdict=depth.verdict, evidence=depth.evidence)
             for name, depth in news.bit_depth.items()

@@ -88,6 +88,9 @@ class PlateFiles:
         if desk.state is PlateState.FINISHED:
             before = desk.written.finished_at if desk.written and not desk.made_otherwise else None
             finished_at = before or self._now_utc()
+        layout = desk.layout.entry
+        if layout is None and desk.written is not None:  # an instrument may say it again later
+            layout = desk.written.layout
         return plate_file(
             replace(desk.news, state=desk.state),
             self._settings,
@@ -96,4 +99,5 @@ class PlateFiles:
             opened_at=desk.opened_at,
             finished_at=finished_at,
             contrast=self._gallery.contrast(desk.acquisition),
+            layout=layout,
         )

@@ -23,6 +23,7 @@ from hcs_daemon.publish.desk import Answers, Desk
 from hcs_daemon.publish.documents import (
     STOPPED,
     WellDraft,
+    content,
     draft_content,
     fingerprint,
     is_finite,
@@ -30,9 +31,11 @@ from hcs_daemon.publish.documents import (
     unusable,
     well_json,
     well_result,
+    with_content,
 )
 from hcs_daemon.publish.files import make_folder
 from hcs_daemon.publish.gallery import Gallery
+from hcs_daemon.publish.layouts import Layouts, LayoutWord
 from hcs_daemon.publish.lock import ResultsLock
 from hcs_daemon.publish.outbox import Outbox
 from hcs_daemon.publish.plate_files import PlateFiles
@@ -80,7 +83,10 @@ class Publisher:
         self._outbox = Outbox(self._results, settings.results.min_free_bytes, telemetry, self._lock.check)
         self._gallery = Gallery(settings, facts, self._outbox, drawing)
         self._plates = PlateFiles(settings, facts, self._outbox, self._gallery, now_utc)
-        self._archive = Archive(settings, facts, telemetry, self._outbox, self._gallery, now_utc=now_utc)
+        self._layouts = Layouts(settings.expect.layout)
+        self._archive = Archive(
+            settings, facts, telemetry, self._outbox, self._gallery, layouts=self._layouts, now_utc=now_utc
+        )
         self._inbox: deque[Message] = deque()
         self._wanted: list[SiteWanted] = []
         self._log = get_log()
@@ -132,6 +138,8 @@ class Publisher:
         self._wanted += self._gallery.step(self._archive.desks, now_s)
         for desk in self._archive.desks.values():
             self._notice_contrast(desk)
+            if now_s >= desk.look_s:
+                self._look_at_layout(desk, now_s)
             if desk.is_due(now_s):
                 self._plates.refresh(desk, now_s)
         self._outbox.flush(now_s)
@@ -157,6 +165,7 @@ class Publisher:
         for desk in self._archive.desks.values():
             self._gallery.settle(desk.acquisition)
             self._notice_contrast(desk)
+            self._look_at_layout(desk, now_s)
             if desk.stale and not (desk.frozen or desk.refreshing):
                 self._plates.refresh(desk, now_s)
         self._outbox.flush(now_s)
@@ -224,6 +233,7 @@ class Publisher:
         if news.state is PlateState.FINISHED:
             # every well is closed with the predictions that it uses; what failed is needed if its well is closed again
             desk.unused = {site for site in desk.unused if unusable(desk.predictions[site]) is not None}
+        self._look_at_layout(desk, now_s)
         if desk.is_due(now_s):
             self._plates.refresh(desk, now_s)
         if news.pixel_size_um is not None and not desk.frozen:
@@ -240,6 +250,32 @@ class Publisher:
                 now=str(news.root),
                 hint="its inputs are looked for in the folder of now; if it is another plate, rename its folder",
             )
+
+    def _look_at_layout(self, desk: Desk, now_s: float) -> None:
+        """Read what is in the wells where that is new, and revise the results that say otherwise."""
+        if desk.news is None or desk.frozen:
+            return
+        desk.look_s = now_s + self._settings.results.plate_refresh_s
+        before, desk.layout = desk.layout, self._layouts.look(desk.layout, desk.news)
+        if desk.layout is before:
+            return
+        desk.stale = True
+        self._say_layout(desk, before)
+        if desk.layout.decided:
+            for well, result in desk.results.items():
+                made_now = result.settings_fingerprint == self._fingerprint and well not in desk.unwritten
+                if made_now and result.content != desk.layout.content(well.position):
+                    self._join(desk, well)
+
+    def _say_layout(self, desk: Desk, before: LayoutWord) -> None:
+        entry, plate = desk.layout.entry, desk.acquisition.plate
+        problem = entry.problem if entry else ""
+        if entry is not None and problem and (before.entry is None or problem != before.entry.problem):
+            hint = "results go on without it; it is read again when it changes"
+            self._log.error(Event.LAYOUT_REFUSED, plate=plate, path=entry.source, detail=problem, hint=hint)
+        elif entry is not None and not problem and desk.layout.joined is not None:
+            wells = len(desk.layout.joined.wells)
+            self._log.info(Event.LAYOUT_JOINED, plate=plate, path=entry.source, wells=wells)
 
     def _notice_contrast(self, desk: Desk) -> None:
         """What the pictures were drawn with is to stand in plate.json, also when it was fixed last of all."""
@@ -353,7 +389,7 @@ class Publisher:
             notes=tuple(answers.notes),
         )
         well = draft.closed.well
-        content = desk.unwritten[well] = draft_content(draft, self._facts, self._fingerprint)
+        said = desk.unwritten[well] = draft_content(draft, self._facts, self._fingerprint)
         self._gallery.drop(well)
 
         def compose(revision: int, now_s: float) -> WellResult:
@@ -364,36 +400,68 @@ class Publisher:
                 revision=revision,
                 published_at=self._now_utc(),
                 latency_s=now_s - draft.closed.last_plane_s,
+                projection=self._settings.expect.projection,
+                inside=desk.layout.content(well.position),
             )
 
+        def published(result: WellResult, now_s: float) -> None:
+            self._telemetry.well_latency.observe(result.timing.latency_s)
+            self._wanted += self._gallery.published(desk, answers, result, now_s)
+
+        self._write(desk, well, said, compose, published)
+
+    def _join(self, desk: Desk, well: WellId) -> None:
+        """Have a published well written once more, with what is in it now; the model is not asked again."""
+        said = desk.unwritten[well] = content(desk.results[well])
+        self._gallery.drop(well)
+
+        def compose(revision: int, _now_s: float) -> WellResult:
+            inside = desk.layout.content(well.position)
+            return with_content(desk.results[well], inside, revision=revision, published_at=self._now_utc())
+
+        def published(_result: WellResult, now_s: float) -> None:
+            desk.pictures_missing += self._gallery.missing(desk.folder, {well: desk.results[well]})
+            if desk.news is not None and desk.news.pixel_size_um is not None:
+                self._wanted += self._gallery.draw_missing(desk, now_s)
+
+        self._write(desk, well, said, compose, published)
+
+    def _write(
+        self,
+        desk: Desk,
+        well: WellId,
+        said: object,
+        compose: Callable[[int, float], WellResult],
+        published: Callable[[WellResult, float], None],
+    ) -> None:
+        """Have a revision written when those before it are. said: its `content`. published: called once it is."""
         write = WellWrite(self._results, desk, well, self._archive.ledger, compose)
 
         def job(now_s: float) -> None:
             with self._telemetry.timed(Stage.PUBLISH):
                 self._plates.reopen(desk)
                 result = write(now_s)
-            if desk.unwritten.get(well) is content:
+            if desk.unwritten.get(well) is said:
                 del desk.unwritten[well]
-            self._published(desk, answers, result, now_s)
+            desk.stale = True
+            self._note_published(well, result)
+            published(result, now_s)
 
         self._outbox.add(job)
 
-    def _published(self, desk: Desk, answers: Answers, result: WellResult, now_s: float) -> None:
+    def _note_published(self, well: WellId, result: WellResult) -> None:
         """A result is on the disk and in the ledger."""
-        desk.stale = True
         self._telemetry.ledger_entries.inc()
         self._telemetry.wells.labels(result.status).inc()
-        self._telemetry.well_latency.observe(result.timing.latency_s)
         self._log.info(
             Event.WELL_PUBLISHED,
             plate=result.plate,
-            well=answers.draft.closed.well.stem,
+            well=well.stem,
             status=result.status,
             revision=result.revision,
             label=result.prediction.label if result.prediction else None,
             latency_s=result.timing.latency_s,
         )
-        self._wanted += self._gallery.published(desk, answers, result, now_s)
 
 
 def _is_of(prediction: Prediction | None, key: tuple[str, ...]) -> bool:

@@ -15,6 +15,7 @@ from hcs_daemon.vocabulary import PlateState, Reason, Used, Verdict, WellStatus
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
+Projection = Literal["max", "mean", "best_focus", "middle"] | Annotated[int, Field(ge=1)]
 
 
 class Document(BaseModel):
@@ -43,6 +44,15 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
+class LackingEntry(Document):
+    """A plane that a site waits for in vain."""
+
+    site: int
+    channel: str
+    z: Annotated[int, Field(ge=0, description="as in inputs")]
+    refused: bool = Field(description="it came and was rejected, or the instrument says that it was not taken")
+
+
 class SitesEntry(Document):
     """How the sites of a well fared, by the instrument's numbers."""
 
@@ -51,6 +61,17 @@ class SitesEntry(Document):
     missing: list[int] = Field(description="sites without all their planes, which may still come")
     rejected: list[int] = Field(description="sites whose last hope was a rejected plane")
     failed: list[int] = Field(description="sites of which the model gave nothing that can be used")
+    lacking: list[LackingEntry] = Field(
+        default_factory=list, description="the planes that the missing and the rejected sites lack"
+    )
+
+
+class ContentEntry(Document):
+    """What an experimenter put into the well, by the plate's layout; empty or null where that does not say."""
+
+    compound: str
+    concentration_um: float | None = Field(description="micromolar")
+    role: str = Field(description="control, reference, treatment, or the experimenter's own word")
 
 
 class PredictionEntry(Document):
@@ -126,14 +147,16 @@ class ModelEntry(Document):
 class InputEntry(Document):
     """One accepted plane, and what became of it."""
 
-    path: str = Field(description="relative to the watched folder (plate.json: root)")
+    path: str = Field(
+        description="relative to the watched folder (plate.json: root); with #3 at its end: page 4 of that file"
+    )
     size_bytes: Count
     mtime_ns: int
     sha256: Sha256
     channel: str
     channel_id: str = Field(description="as the instrument writes it")
     site: int
-    z: int
+    z: int = Field(description="step of a stack, from 1; 0: no step of one, but the instrument's own projection")
     observed_bits: Count
     min: Count
     max: Count
@@ -158,7 +181,9 @@ class SiteResultEntry(Document):
     """What the model said of one analysed site."""
 
     site: int
-    key: list[Sha256] = Field(description="digests of its planes' files, in channel order")
+    key: list[Sha256] = Field(
+        description="in channel order: the digest of its plane's file, or of all that its image was made from and how"
+    )
     label: str
     logits: list[float]
     embedding: list[float]
@@ -174,11 +199,16 @@ class WellResult(Document):
     acquisition: str
     well: str
     time: int = Field(1, ge=1, description="time point, counted from 1")
+    content: ContentEntry | None = Field(None, description="null where no layout says what is in the well")
     status: WellStatus
     revision: int = Field(ge=1)
     supersedes: int | None
     sites: SitesEntry
     channels: list[str]
+    projection: Projection | None = Field(
+        None, description="what of a z stack was analysed: a manner, or a step's number"
+    )
+    flatfield: str = Field("", description="in words, what was taken out of the images before; empty for nothing")
     prediction: PredictionEntry | None
     explanation: ExplanationEntry | None
     quality: QualityEntry
@@ -241,6 +271,40 @@ class ContrastEntry(Document):
     white: float
 
 
+class ExpectedEntry(Document):
+    """What will come, as far as anything says; null where nothing does."""
+
+    source: str = Field(description="metadata (the instrument's), settings, or learned (from wells whose time ran out)")
+    wells: int | None
+    planes: int | None
+    sites: int | None = Field(description="of a well, at most")
+    time_points: int | None
+    z_steps: int | None = Field(description="the most of any plane; an instrument's own projection is none")
+    rows: int | None
+    columns: int | None
+
+
+class ChannelEntry(Document):
+    """How the instrument took a channel, as far as it says; empty or null where it does not."""
+
+    id: str = Field(description="as in the file names")
+    name: str = Field(description="the instrument's")
+    excitation_nm: float | None
+    emission_nm: float | None
+    exposure_ms: float | None
+    pixel_size_um: float | None
+    objective: str
+    bit_depth: int | None = Field(description="as the instrument declares it")
+
+
+class LayoutEntry(Document):
+    """The file that says what is in the wells, and why it is refused."""
+
+    source: str
+    sha256: Sha256 | None = Field(description="of the file as it was last read; null where it cannot be read")
+    problem: str = Field("", description="why it is refused, and what to do; empty where it is joined into the results")
+
+
 class VersionsEntry(Document):
     """The programs that made the results."""
 
@@ -268,15 +332,23 @@ class PlateFile(Document):
     shape: tuple[int, int] | None = Field(description="height, width of its planes in pixels")
     pixel_size_um: float | None
     sites_per_well: int | None
+    expected: ExpectedEntry | None = None
+    channels: dict[str, ChannelEntry] = Field(
+        default_factory=dict, description="by the settings' names; one that is not analysed, by its id"
+    )
+    projection: Projection | None = Field(None, description="as in a well")
+    flatfield: str = Field("", description="as in a well")
+    layout: LayoutEntry | None = Field(None, description="null where there is none")
+    problem: str = Field("", description="why no site of it can be analysed; empty where they can")
     settings: dict[str, Any]
     settings_fingerprint: Sha256
     model: ModelEntry
     versions: VersionsEntry
     bit_depth: dict[str, DepthEntry]
     counts: dict[str, int] = Field(description="planes by outcome; wells seen")
-    wells: dict[WellStatus, int] = Field(description="wells published, by status")
+    wells: dict[WellStatus, int] = Field(description="results published, by status: a well has one a time point")
     revisions: int = Field(0, description="the wells' revision numbers, summed: how new the tables are")
-    verdicts: dict[str, int] = Field(description="wells published, by label")
+    verdicts: dict[str, int] = Field(description="results published, by label")
     contrast: dict[str, ContrastEntry] | None = Field(description="raw counts, once pictures are drawn")
 
 

@@ -1,6 +1,7 @@
 """sites.parquet and profiles.parquet: one row a site, one row a well.
 
-Columns are named as the cytomining tools name them: `Metadata_*` first, then features.
+Columns are named as the cytomining tools name them: `Metadata_*` first, then features. Their types are the same in every
+file, so that those of many plates are one data set.
 """
 
 import io
@@ -13,6 +14,12 @@ from numpy.typing import NDArray
 from hcs_daemon.publish.schemas import SiteResultEntry, WellResult
 
 Column = NDArray[np.float32] | list[float | None]
+_TYPES = {
+    **dict.fromkeys(("Metadata_Time", "Metadata_Revision", "Metadata_Sites", "Metadata_Site"), "int64"),
+    **dict.fromkeys(("Metadata_Probability", "Metadata_Concentration"), "double"),
+    "Metadata_Demonstration": "bool",
+}
+"""Of metadata columns that are not text."""
 
 
 def site_table(results: Iterable[WellResult]) -> bytes:
@@ -57,6 +64,9 @@ def _metadata(results: Sequence[WellResult]) -> dict[str, list[Any]]:
         "Metadata_Acquisition": [result.acquisition for result in results],
         "Metadata_Well": [result.well for result in results],
         "Metadata_Time": [result.time for result in results],
+        "Metadata_Compound": [result.content.compound if result.content else "" for result in results],
+        "Metadata_Concentration": [result.content.concentration_um if result.content else None for result in results],
+        "Metadata_Role": [result.content.role if result.content else "" for result in results],
         "Metadata_Status": [result.status.value for result in results],
         "Metadata_Revision": [result.revision for result in results],
         "Metadata_Label": [found.label if found else "" for found in predictions],
@@ -105,8 +115,11 @@ def _parquet(metadata: dict[str, list[Any]], features: dict[str, Column]) -> byt
     import pyarrow as pa  # noqa: PLC0415 (takes a third of a second, and reading results needs none of it)
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    columns = {name: pa.array(values, pa.float32()) for name, values in features.items()}
+    columns = {
+        name: pa.array(values, pa.type_for_alias(_TYPES.get(name, "string"))) for name, values in metadata.items()
+    }
+    columns |= {name: pa.array(values, pa.float32()) for name, values in features.items()}
     buffer = io.BytesIO()
     # one thread: pyarrow's own pool would compete with the device for the cores
-    pq.write_table(pa.table({**metadata, **columns}), buffer, compression="zstd")
+    pq.write_table(pa.table(columns), buffer, compression="zstd")
     return buffer.getvalue()
