@@ -137,7 +137,10 @@ def demo(
     return run_demo(directory, sleep=time.sleep)
 
 
-@app.command(epilog="Example: hcs-daemon simulate /tmp/incoming --wells 24 --speed 2 --truth /tmp/truth.csv")
+@app.command(
+    epilog="Example: hcs-daemon simulate /tmp/incoming --wells 24 --speed 2 --truth /tmp/truth.csv, or with another "
+    "instrument's files: hcs-daemon simulate /tmp/incoming --instrument imagexpress --z-steps 5 --time-points 2"
+)
 def simulate(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write; made, with its parents.")],
     plate: Annotated[str, typer.Option(metavar="NAME", help="The plate's name.")] = "SIM0001",
@@ -148,7 +151,15 @@ def simulate(
     speed: Annotated[
         float, typer.Option(metavar="X", help="0: as fast as possible; 1: five planes a second, files growing.")
     ] = 0.0,
-    instrument: Annotated[str, typer.Option(metavar="NAME", help="Whose files to write.")] = "harmony",
+    instrument: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Whose files to write: harmony, imagexpress, cellvoyager, incell, cytation, arrayscan, scanr or ome.",
+        ),
+    ] = "harmony",
+    z_steps: Annotated[int, typer.Option(metavar="N", help="Planes a stack; the middle one is in focus.")] = 1,
+    time_points: Annotated[int, typer.Option(metavar="N", help="How often the plate is imaged.")] = 1,
     layout: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="Writes there what an experimenter knows of each well.")
     ] = None,
@@ -156,7 +167,11 @@ def simulate(
         Path | None, typer.Option(metavar="FILE.csv", help="Writes there what was planted, with masks beside it.")
     ] = None,
 ) -> int:
-    """Write a plate of made-up cells as an Opera Phenix would. Channel ids 1-5: DNA, ER, RNA, AGP, Mito."""
+    """Write a plate of made-up cells as an Opera Phenix or another machine would.
+
+    Channels 1-5 are DNA, ER, RNA, AGP, Mito; incell, scanr and ome call them by these names. arrayscan has one z step
+    and one time point.
+    """
     from hcs_daemon.commands.simulate import simulate_screen
 
     return simulate_screen(
@@ -168,6 +183,8 @@ def simulate(
         seed=seed,
         speed=speed,
         instrument=instrument,
+        z_steps=z_steps,
+        time_points=time_points,
         layout=layout,
         truth=truth,
     )

@@ -45,14 +45,14 @@ class InCellFiles:
 
 
 def plane_path(plane: PlaneInfo, measurement: Measurement) -> PurePosixPath:
-    """`<plate>__<measurement>/B - 3(fld 1 wv DNA - DNA).tif`."""
+    """`<plate>__<measurement>/B - 03(fld 1 wv DNA).tif`."""
     return InCell().plane_path(measurement.address(plane, plane.channel))
 
 
 def _lines(measurement: Measurement, planes: Sequence[PlaneInfo]) -> Iterator[str]:
     edge = block_edge(measurement.sites)
     yield '<?xml version="1.0" encoding="ISO-8859-1" standalone="no"?>'
-    yield "<ImageStack>"
+    yield f"<ImageStack PlateID={quoteattr(measurement.plate)}>"
     yield f'<UUID value="{measurement.identity}"/>'
     yield '<Application name="IN Cell Analyzer, simulated" software_version="simulated"/>'
     yield f'<Creation date="{STARTED:%Y-%m-%d}" time="{STARTED:%H:%M:%S}"/>'

@@ -1,7 +1,7 @@
 """OME-TIFF: one file a well and site, with all its channels, z steps and time points, and OME-XML that says which.
 
-As the OME-TIFF specification wants it of a set of files, the XML of each describes them all; of a plate with more than
-`_MOST_IMAGES` it describes those of the file's own well.
+As the OME-TIFF specification wants it of a set of files, the XML of each describes them all, and so promises the plate;
+where there are more than `_MOST_IMAGES` that would be too much, and each describes itself.
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,14 +43,11 @@ def file_path(measurement: Measurement, position: WellPosition, site: int) -> Pu
 
 def description(measurement: Measurement, position: WellPosition, site: int, taken: Sequence[PlaneInfo]) -> str:
     """The OME-XML of one site's file. taken: its pages in order; of the other files all planes are announced."""
-    positions = measurement.positions
-    if len(positions) * measurement.sites > _MOST_IMAGES:
-        positions = (position,)
-    images = [
-        _image(measurement, well, number, taken if (well, number) == (position, site) else ())
-        for well in positions
-        for number in range(1, measurement.sites + 1)
-    ]
+    own = (position, site)
+    places = [(well, number) for well in measurement.positions for number in range(1, measurement.sites + 1)]
+    if len(places) > _MOST_IMAGES:
+        places = [own]
+    images = [_image(measurement, *place, taken if place == own else ()) for place in places]
     return ome_xml(measurement, _uuid(measurement, position, site), images)
 
 

@@ -6,6 +6,7 @@ from hcs_daemon.simulate.cellvoyager_files import CellVoyagerFiles
 from hcs_daemon.simulate.cytation_files import CytationFiles
 from hcs_daemon.simulate.harmony_files import HarmonyFiles
 from hcs_daemon.simulate.imagexpress_files import ImageXpressFiles
+from hcs_daemon.simulate.incell_files import InCellFiles
 from hcs_daemon.simulate.measurement import Vendor
 from hcs_daemon.simulate.ome_files import OmeFiles
 from hcs_daemon.simulate.scanr_files import ScanRFiles
@@ -14,6 +15,7 @@ _ALL: tuple[Vendor, ...] = (
     HarmonyFiles(),
     ImageXpressFiles(),
     CellVoyagerFiles(),
+    InCellFiles(),
     CytationFiles(),
     ArrayScanFiles(),
     ScanRFiles(),
