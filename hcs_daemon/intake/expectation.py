@@ -103,8 +103,17 @@ class Expectation:
         return sorted(self._named[well].steps) if well in self._named else []
 
     def may_grow(self, well: WellTime) -> bool:
-        """Whether the metadata may still promise more of this well: it stands where the file is appended to."""
-        return self.manifest.may_grow and not self._is_plan and self.manifest.last == well
+        """Whether the metadata may still promise more of this well.
+
+        It stands where the file is appended to, and no other well has just as many planes.
+        """
+        if not self.manifest.may_grow or self._is_plan or self.manifest.last != well:
+            return False
+        size = self._size(well)
+        return not any(self._size(other) == size for other in self._promised if other != well)
+
+    def _size(self, well: WellTime) -> int:
+        return sum(len(steps) for channels in self._promised.get(well, {}).values() for steps in channels.values())
 
     def required(self, well: WellTime, site: int, channel: str, *, settled: bool = False) -> frozenset[int]:
         """The z steps without which a channel of a site cannot be analysed.
