@@ -413,6 +413,7 @@ def test_tags_say_how_a_plane_was_taken() -> None:
         ('"1.3668"', '"0"', "pixel_size_um", None),
         ('"1.3668"', '"1e9"', "pixel_size_um", None),
         ('y" type="float" value="1.3668"', 'y" type="float" value="2.7"', "pixel_size_um", None),
+        ("A &#38; B", "A > B", "name", "A > B"),
         ("A &#38; B", "", "name", "FITC_05"),
         ("A &#38; B", "HTSThumbHTS", "name", "FITC_05"),
         ("15 ms", "1.5 s", "exposure_ms", 1500.0),

@@ -5,14 +5,14 @@
 """
 
 import html
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 
+from hcs_daemon.instruments.facts import pixel_size, positive
 from hcs_daemon.records import ChannelFacts
 
-_PROP = re.compile(r'<(?:custom-)?prop id="([^"<>]*)" type="[^"<>]*" value="([^"<>]*)"')
+_PROP = re.compile(r'<(?:custom-)?prop id="([^"<>]*)" type="[^"<>]*" value="([^"<]*)"')
 _EXPOSURE = re.compile(r"Exposure: ([0-9.]+) ?(ms|msec|s|sec|us|usec)\b")
 _GAIN = re.compile(r"Gain: (\d{1,2})-bit")
 _MILLISECONDS = {"ms": 1.0, "msec": 1.0, "s": 1000.0, "sec": 1000.0, "us": 0.001, "usec": 0.001}
@@ -32,11 +32,11 @@ def read_description(description: str, channel_id: str) -> ChannelFacts | None:
     gain = _GAIN.search(lines)
     facts = ChannelFacts(
         name=_name(props),
-        emission_nm=_positive(props.get("wavelength")),
+        emission_nm=positive(props.get("wavelength")),
         exposure_ms=_exposure_ms(lines),
         pixel_size_um=_pixel_size_um(props),
         objective=_objective(props),
-        bit_depth=_bits(float(gain[1]) if gain else _positive(props.get("Camera Bit Depth"))),
+        bit_depth=_bits(float(gain[1]) if gain else positive(props.get("Camera Bit Depth"))),
     )
     return None if facts == ChannelFacts() else replace(facts, id=channel_id)
 
@@ -53,24 +53,22 @@ def _pixel_size_um(props: Mapping[str, str]) -> float | None:
         return None
     if props.get("spatial-calibration-units", "").lower() not in _MICROMETRES:
         return None
-    across, down = _positive(props.get("spatial-calibration-x")), _positive(props.get("spatial-calibration-y"))
-    if across is None or across >= 100:
+    across, down = positive(props.get("spatial-calibration-x")), positive(props.get("spatial-calibration-y"))
+    if across is not None and down is not None and abs(across - down) > _SAME_SIDES * across:
         return None
-    if down is not None and abs(across - down) > _SAME_SIDES * across:
-        return None
-    return round(across, 6)
+    return pixel_size(across)
 
 
 def _exposure_ms(lines: str) -> float | None:
     match = _EXPOSURE.search(lines)
     if match is None:
         return None
-    exposure = _positive(match[1])
+    exposure = positive(match[1])
     return None if exposure is None else exposure * _MILLISECONDS[match[2]]
 
 
 def _objective(props: Mapping[str, str]) -> str:
-    objective, aperture = _text(props.get("_MagSetting_")), _positive(props.get("_MagNA_"))
+    objective, aperture = _text(props.get("_MagSetting_")), positive(props.get("_MagNA_"))
     return f"{objective}, NA {aperture:g}" if objective and aperture else objective
 
 
@@ -80,11 +78,3 @@ def _bits(bits: float | None) -> int | None:
 
 def _text(value: str | None) -> str:
     return html.unescape(value or "").strip()
-
-
-def _positive(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and value > 0 else None
