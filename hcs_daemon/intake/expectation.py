@@ -261,9 +261,12 @@ class Expectation:
         return found
 
     def _is_ahead(self) -> bool:
-        """Whether the metadata names a plane of which no file was seen: it is a plan, and no log of what was taken."""
+        """Whether the metadata names a plane of which no file was seen: it is a plan, and no log of what was taken.
+
+        A log names planes that failed, and of those there is no file.
+        """
         return any(
-            not steps <= self._seen(well, site, channel)
+            not steps <= self._seen(well, site, channel) | self._failed(well, site, channel)
             for well, sites in self._promised.items()
             for site, channels in sites.items()
             for channel, steps in channels.items()
@@ -272,6 +275,9 @@ class Expectation:
     def _seen(self, well: WellTime, site: int, channel: str) -> set[int]:
         named = self._named.get(well)
         return named.steps.get(site, {}).get(channel, set()) if named else set()
+
+    def _failed(self, well: WellTime, site: int, channel: str) -> frozenset[int]:
+        return self._never.get(well, {}).get(site, {}).get(channel, frozenset())
 
 
 def differs(one: float, other: float) -> bool:

@@ -1,0 +1,27 @@
+"""What a plate's wells must hold, as metadata, settings and the files themselves say it."""
+
+import pytest
+
+from hcs_daemon.config import Expect
+from hcs_daemon.instruments.manifest import Manifest
+from hcs_daemon.intake.expectation import Expectation, WellTime
+from hcs_daemon.plate import WellPosition
+
+A1 = WellPosition(1, 1)
+NOW: WellTime = (A1, 1)
+ONE = frozenset({1})
+
+
+def expectation() -> Expectation:
+    expect = Expect.model_validate({"bit_depth": 16, "channels": {"DNA": "1", "ER": "2"}})
+    return Expectation(expect, ("DNA", "ER"))
+
+
+@pytest.mark.parametrize(("failed", "may_grow"), [(True, True), (False, False)])
+def test_a_log_that_names_a_failed_plane_is_no_plan(*, failed: bool, may_grow: bool) -> None:
+    """A record of what was not taken has no file, and one of what is still to be taken has none yet."""
+    found = expectation()
+    found.name_plane(NOW, 1, "DNA", 1)
+    never = {A1: {(2, 1, "1"): ONE}} if failed else {}
+    found.promise("mlf", Manifest({A1: {(1, 1, "1"): ONE, (2, 1, "1"): ONE}}, never, may_grow=True, last=NOW))
+    assert found.may_grow(NOW) is may_grow
