@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from typing import BinaryIO
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml.common import DefusedXmlException
@@ -42,7 +43,7 @@ def read_records(path: Path) -> Manifest | None:
     return log.manifest()
 
 
-def _records(stream: object) -> Iterator[Element]:
+def _records(stream: BinaryIO) -> Iterator[Element]:
     """Each record in turn, gone at the next. Raises ValueError when the root is another, ParseError at broken text."""
     root: Element | None = None
     for event, element in iterparse(stream, events=("start", "end")):
