@@ -1,4 +1,4 @@
-"""Names and index of Opera Phenix and Operetta."""
+"""Names of Opera Phenix and Operetta, and which of their files say more."""
 
 from pathlib import Path, PurePosixPath
 
@@ -6,14 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hcs_daemon.instruments.harmony import Harmony, read_index
-from hcs_daemon.instruments.manifest import Manifest
+from hcs_daemon.instruments.harmony import Harmony
 from hcs_daemon.instruments.naming import FileKind, PlaneAddress
 from hcs_daemon.plate import AcquisitionId, WellPosition
 
 PLANE = "r03c04f05p06-ch7sk8fk1fl1.tiff"
-
-ONE = frozenset({1})
 
 
 def kind(path: str) -> FileKind:
@@ -24,18 +21,6 @@ def problem(name: str) -> str:
     reading = Harmony().read_name("root", PurePosixPath(name))
     assert reading.kind is FileKind.UNKNOWN
     return reading.problem
-
-
-def index(*entries: str, head: str = "") -> str:
-    images = "".join(f"<Image>{entry}</Image>" for entry in entries)
-    return (
-        '<?xml version="1.0" encoding="utf-8"?><EvaluationInputData xmlns="http://www.perkinelmer.com/PEHH/HarmonyV6">'
-        f"{head}<Images>{images}</Images></EvaluationInputData>"
-    )
-
-
-def image(row: int, column: int, site: int) -> str:
-    return f"<Row>{row}</Row><Col>{column}</Col><FieldID>{site}</FieldID>"
 
 
 def test_a_name_says_where_a_plane_belongs() -> None:
@@ -61,20 +46,39 @@ def test_case_ending_and_leading_zeros_do_not_matter(name: str) -> None:
         (f"a/b/P1__M1/Images/{PLANE}", "P1", "M1"),
         (f"a/P1/Images/{PLANE}", "P1", "a"),
         (f"P1/{PLANE}", "P1", "1"),
+        ("P1__M1/Images/Index.xml", "P1", "M1"),
+        ("P1__M1/Index.idx.xml", "P1", "M1"),
+        ("P1__M1/Assaylayout/Unnamed.xml", "P1", "M1"),
+        ("P1__M1/FFC_Profile/FFC_Profile_Measurement 1.xml", "P1", "M1"),
         (f"Images/{PLANE}", "root", "1"),
         (PLANE, "root", "1"),
     ],
 )
-def test_the_folder_that_holds_images_names_the_plate(path: str, plate: str, acquisition: str) -> None:
+def test_the_folder_that_holds_images_and_what_is_beside_them_names_the_plate(
+    path: str, plate: str, acquisition: str
+) -> None:
     assert Harmony().acquisition_of("root", PurePosixPath(path)) == AcquisitionId(plate, acquisition)
 
 
-@pytest.mark.parametrize("name", ["Index.xml", "Index.idx.xml", "Index.ref.xml", "INDEX.XML"])
-def test_an_index_is_metadata(name: str) -> None:
-    assert kind(f"P1/Images/{name}") is FileKind.METADATA
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Images/Index.xml",
+        "Images/Index.idx.xml",
+        "Index.ref.xml",
+        "INDEX.XML",
+        "Assaylayout/Unnamed.xml",
+        "AssayLayout/Screen 7.XML",
+        "FFC_Profile/FFC_Profile_Measurement 1.xml",
+    ],
+)
+def test_indexes_layouts_and_profiles_are_metadata(name: str) -> None:
+    assert kind(f"P1/{name}") is FileKind.METADATA
 
 
-@pytest.mark.parametrize("name", ["Assaylayout/Unnamed.xml", "kw.txt", "notes.csv", "x.json", "r01_thumb.tiff"])
+@pytest.mark.parametrize(
+    "name", ["Images/other.xml", "Assaylayout/kw.txt", "kw.txt", "notes.csv", "x.json", "r01_thumb.tiff"]
+)
 def test_other_metadata_and_thumbnails_are_skipped(name: str) -> None:
     assert kind(f"P1/{name}") is FileKind.NO_DATA
 
@@ -111,75 +115,29 @@ def test_any_name_is_read_without_a_fault(name: str) -> None:
     assert Harmony().read_name("root", PurePosixPath(name)).kind in set(FileKind)
 
 
-def test_an_index_promises_sites_a_well_and_the_pixel_size(tmp_path: Path) -> None:
-    path = tmp_path / "Index.xml"
-    head = "<Plates><Plate><PlateID>BR1</PlateID><MeasurementID>77</MeasurementID></Plate></Plates>"
-    head += "<Maps><Map><Entry><ImageResolutionX Unit='m'>5.98E-07</ImageResolutionX></Entry></Map></Maps>"
-    path.write_text(index(image(1, 2, 1), image(1, 2, 3), image(1, 2, 3), image(16, 24, 1), head=head))
-    assert read_index(path) == Manifest(
-        pixel_size_um=0.598,
-        planes={
-            WellPosition(1, 2): {(1, 1, ""): ONE, (3, 1, ""): ONE},
-            WellPosition(16, 24): {(1, 1, ""): ONE},
-        },
-        plate_id="BR1",
-        measurement_id="77",
-    )
-
-
-def test_the_real_index_of_an_operetta_is_read(shared_data: Path) -> None:
-    images = shared_data / "operetta-index" / "Images"
-    manifest = read_index(images / "Index.idx.xml")
-    assert manifest is not None
-    assert manifest.plate_id == "Test_Sample_BALL"
-    assert manifest.pixel_size_um == 1.195952
-    on_disk = {
-        (address.position, address.site)
-        for path in images.glob("*.tiff")
-        if (address := Harmony().read_name("P", PurePosixPath(f"Images/{path.name}")).address)
-    }
-    assert len(on_disk) == 2
-    assert all((site, 1, "1") in manifest.planes[position] for position, site in on_disk)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        index(image(1, 1, 1))[:-30],
-        "no xml at all",
-        '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>',
-        '<?xml version="1.0" encoding="utf-7"?><a/>',
-        '<?xml version="1.0" encoding="made-up"?><a/>',
-    ],
-)
-def test_an_empty_cut_or_hostile_index_promises_nothing(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "Index.xml"
-    path.write_text(text)
-    assert read_index(path) is None
-
-
-@pytest.mark.parametrize(
-    "entry", ["<Row>1</Row><Col>x</Col><FieldID>1</FieldID>", image(99, 1, 1), "<FieldID>1</FieldID>"]
-)
-def test_an_entry_without_an_address_promises_nothing(tmp_path: Path, entry: str) -> None:
-    path = tmp_path / "Index.xml"
-    path.write_text(index(entry, image(1, 2, 1)))
-    assert read_index(path) == Manifest(planes={WellPosition(1, 2): {(1, 1, ""): ONE}})
-
-
-@pytest.mark.parametrize("metres", ["nonsense", "0", "-1", "nan", "inf", "1"])
-def test_a_pixel_size_that_cannot_be_is_not_one(tmp_path: Path, metres: str) -> None:
-    path = tmp_path / "Index.xml"
-    path.write_text(index(image(1, 2, 1), head=f"<ImageResolutionX>{metres}</ImageResolutionX>"))
-    manifest = read_index(path)
-    assert manifest is not None
-    assert manifest.pixel_size_um is None
-
-
-def test_only_an_index_is_read_for_metadata(tmp_path: Path) -> None:
-    other = tmp_path / "Unnamed.xml"
-    other.write_text(index(image(1, 1, 1)))
-    assert Harmony().read_metadata(other) is None
+def test_metadata_is_read_by_where_it_lies(tmp_path: Path) -> None:
+    text = "<AssayLayout><PlateRows>8</PlateRows><PlateCols>12</PlateCols></AssayLayout>"
+    (tmp_path / "Assaylayout").mkdir()
+    for path in (tmp_path / "Assaylayout" / "Unnamed.xml", tmp_path / "Unnamed.xml"):
+        path.write_text(text, "utf-8")
+    layout = Harmony().read_metadata(tmp_path / "Assaylayout" / "Unnamed.xml")
+    assert layout is not None
+    assert (layout.rows, layout.columns) == (8, 12)
+    assert Harmony().read_metadata(tmp_path / "Unnamed.xml") is None
     with pytest.raises(FileNotFoundError):
         Harmony().read_metadata(tmp_path / "Index.xml")
+
+
+def test_the_real_planes_of_an_opera_phenix_are_told_by_their_names_alone(shared_data: Path) -> None:
+    """No metadata lies beside them, and nothing in them says a pixel size."""
+    folder = shared_data / "opera-phenix-6ch"
+    readings = {
+        path.name: Harmony().read_name("in", PurePosixPath("opera-phenix-6ch/Images", path.name))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    assert {reading.kind for reading in readings.values()} == {FileKind.PLANE}
+    acquisition = AcquisitionId("opera-phenix-6ch", "1")
+    assert [reading.address for reading in readings.values()] == [
+        PlaneAddress(acquisition, WellPosition(3, 3), site=3, channel=channel) for channel in "123456"
+    ]

@@ -7,6 +7,7 @@ import hashlib
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -238,7 +239,8 @@ def _parse(text: str, at: int, depth: int = 0) -> tuple[_Value, int]:
     if text.startswith("{", at):
         return _parse_object(text, at + 1, depth)
     if text.startswith("[", at):
-        return _parse_list(text, at + 1, depth)
+        with suppress(ValueError):  # a channel's name may begin like a list
+            return _parse_list(text, at + 1, depth)
     match = _BARE_WORD.match(text, at)
     if match is None:
         raise ValueError(f"no value at {at}")

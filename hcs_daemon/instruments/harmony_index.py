@@ -20,6 +20,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 
 from hcs_daemon.instruments import harmony_name
+from hcs_daemon.instruments.facts import objective, pixel_size, positive
 from hcs_daemon.instruments.flatfield import PolynomialProfile
 from hcs_daemon.instruments.harmony_name import HarmonyName
 from hcs_daemon.instruments.manifest import ImageKey, Manifest, Planes, both
@@ -324,39 +325,23 @@ def _shared(found: _Found) -> Planes:
 
 
 def _facts(channel: str, fields: Mapping[str, str]) -> ChannelFacts:
-    pixel_size_m, exposure_s = _positive(fields.get("ImageResolutionX")), _positive(fields.get("ExposureTime"))
-    pixel_size_um = round(pixel_size_m * 1e6, 6) if pixel_size_m else 0.0
+    metres, exposure_s = positive(fields.get("ImageResolutionX")), positive(fields.get("ExposureTime"))
     return ChannelFacts(
         id=channel,
         name=fields.get("ChannelName", ""),
-        excitation_nm=_positive(fields.get("MainExcitationWavelength")),
-        emission_nm=_positive(fields.get("MainEmissionWavelength")),
+        excitation_nm=positive(fields.get("MainExcitationWavelength")),
+        emission_nm=positive(fields.get("MainEmissionWavelength")),
         exposure_ms=round(exposure_s * 1e3, 6) if exposure_s else None,
-        pixel_size_um=pixel_size_um if 0 < pixel_size_um < 100 else None,
-        objective=_objective(fields),
+        pixel_size_um=pixel_size(metres * 1e6) if metres else None,
+        objective=objective(positive(fields.get("ObjectiveMagnification")), positive(fields.get("ObjectiveNA"))),
         bit_depth=_bits(fields.get("MaxIntensity", "")),
     )
-
-
-def _objective(fields: Mapping[str, str]) -> str:
-    """Such as `20x, NA 0.4`, as far as it is said."""
-    magnification, aperture = _positive(fields.get("ObjectiveMagnification")), _positive(fields.get("ObjectiveNA"))
-    said = (f"{magnification:g}x" if magnification else "", f"NA {aperture:g}" if aperture else "")
-    return ", ".join(filter(None, said))
 
 
 def _bits(largest: str) -> int | None:
     """The bits of a largest value that is all ones: 4095 has 12."""
     value = int(largest) if _is_number(largest) else 0
     return value.bit_length() if value > 0 and value & (value + 1) == 0 else None
-
-
-def _positive(text: str | None) -> float | None:
-    try:
-        value = float(text) if text else 0.0
-    except ValueError:
-        return None
-    return value if 0 < value < float("inf") else None
 
 
 def _whole(text: str | None, largest: int) -> int | None:

@@ -17,7 +17,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from hcs_daemon.instruments.manifest import Manifest
-from hcs_daemon.layout import concentration_um
+from hcs_daemon.layout import concentration_um, unit_power
 from hcs_daemon.plate import PlateLayout, WellContent, WellPosition
 
 _LARGEST_BYTES = 1 << 25
@@ -26,7 +26,7 @@ _COMPOUND = {"compound", "compound name", "compound id", "compounds", "substance
 _ROLE = {"role", "sample type", "well type", "control", "control type"}
 _KNOWN_ROLES = {"control", "reference", "treatment"}
 _CONCENTRATION = re.compile(
-    r"(?:compound |drug )?conc(?:entration|\.)?\s*(?:\[([^\[\]]*)\]|\(([^()]*)\)|in (\S+)|/ ?(\S+))?", re.IGNORECASE
+    r"(?:compound |drug )?conc(?:entration|\.)?\s*(?:in |/ ?)?[\[(]?([^\[\]()]*)[\])]?", re.IGNORECASE
 )
 
 
@@ -72,9 +72,15 @@ def _meaning(layer: str) -> tuple[str, str]:
     if folded in _ROLE:
         return "role", ""
     match = _CONCENTRATION.fullmatch(name)
-    if match is None:
-        return "", ""
-    return "concentration", next((unit for unit in match.groups() if unit), "")
+    return ("concentration", match[1]) if match and (not match[1] or _is_unit(match[1])) else ("", "")
+
+
+def _is_unit(text: str) -> bool:
+    try:
+        unit_power(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _values(layer: Element) -> Iterator[tuple[WellPosition, str]]:
