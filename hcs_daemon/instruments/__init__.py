@@ -2,18 +2,42 @@
 
 from hcs_daemon.config import Watch
 from hcs_daemon.errors import SettingsError
+from hcs_daemon.instruments.arrayscan import ArrayScan
+from hcs_daemon.instruments.cellvoyager import CellVoyager
+from hcs_daemon.instruments.cytation import Cytation
 from hcs_daemon.instruments.harmony import Harmony
+from hcs_daemon.instruments.imagexpress import ImageXpress
+from hcs_daemon.instruments.incell import InCell
 from hcs_daemon.instruments.naming import Instrument
+from hcs_daemon.instruments.ome import OmeTiff
 from hcs_daemon.instruments.pattern import Pattern
+from hcs_daemon.instruments.recognition import Auto
+from hcs_daemon.instruments.scanr import ScanR
+
+INSTRUMENTS: tuple[Instrument, ...] = (
+    Harmony(),
+    ImageXpress(),
+    CellVoyager(),
+    ArrayScan(),
+    Cytation(),
+    ScanR(),
+    InCell(),
+    OmeTiff(),
+)
+"""Every instrument whose names are known; `auto` asks them all. docs/instruments.md shows how to add one."""
 
 
 def instrument_for(watch: Watch) -> Instrument:
     """The instrument that the settings name. Raises SettingsError for one that is not read yet."""
     if watch.instrument == "pattern":
         return Pattern(watch.pattern)
-    if watch.instrument in {"auto", "harmony"}:
-        return Harmony()
-    raise SettingsError(
-        f'watch.instrument = "{watch.instrument}" is not read by this version',
-        'it reads "harmony" (Opera Phenix, Operetta), and with "pattern" any name that a regular expression describes',
-    )
+    if watch.instrument == "auto":
+        return Auto(INSTRUMENTS)
+    found = next((each for each in INSTRUMENTS if each.name == watch.instrument), None)
+    if found is None:
+        raise SettingsError(
+            f'watch.instrument = "{watch.instrument}" is not read by this version',
+            f'it reads {", ".join(each.name for each in INSTRUMENTS)}, and with "pattern" any name that a regular'
+            " expression describes",
+        )
+    return found
