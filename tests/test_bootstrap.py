@@ -59,6 +59,12 @@ def test_every_target_of_the_makefile_is_one_of_the_recipe() -> None:
     assert phony[1].split() == ["demo", "test", "install", "bench"]
 
 
+def test_every_benchmark_of_the_recipe_is_there(bootstrap: ModuleType) -> None:
+    scripts = {name for name, _ in bootstrap.BENCHMARKS}
+    assert scripts <= {path.name for path in (ROOT / "benchmarks").glob("*.py")}
+    assert ("throughput.py", "RESULTS.md") in bootstrap.BENCHMARKS
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no executable bit on Windows")
 def test_the_ci_script_is_executable_and_runs_the_slow_rows_too() -> None:
     script = ROOT / ".ci" / "run"
