@@ -191,7 +191,11 @@ def parse_layout(file: Path, data: bytes, plate: str) -> PlateLayout:
 
 def layout_file(path: Path, plate: str) -> Path:
     """The file that speaks of a plate: `path` itself, or in a folder `<plate>.csv`."""
-    return path / f"{plate}.csv" if path.is_dir() else path
+    try:
+        is_folder = path.is_dir()
+    except OSError:  # whoever reads it is told why
+        is_folder = False
+    return path / Path(f"{plate}.csv").name if is_folder else path
 
 
 def check_fits(layout: PlateLayout, rows: int, columns: int) -> None:

@@ -90,6 +90,12 @@ class Desk:
         return acquiring or self.waiting
 
     @property
+    def plate_shape(self) -> tuple[int | None, int | None]:
+        """Rows and columns of the plate, as far as they are known."""
+        expected = self.news.expected if self.news is not None else self.written.expected if self.written else None
+        return (None, None) if expected is None else (expected.rows, expected.columns)
+
+    @property
     def made_otherwise(self) -> bool:
         """Whether it was finished under other settings than the present ones."""
         written = self.written

@@ -8,7 +8,6 @@ from hcs_daemon.errors import LayoutError
 from hcs_daemon.layout import check_fits, layout_file, parse_layout, read_bytes
 from hcs_daemon.plate import PlateLayout, WellPosition
 from hcs_daemon.publish.schemas import ContentEntry, LayoutEntry, PlateFile
-from hcs_daemon.records import PlateNews
 
 Stamp = tuple[str, int, int]
 """A file as it was when it was looked at: path, bytes, ns since 1970; -1 twice for one that is not there."""
@@ -18,9 +17,10 @@ Stamp = tuple[str, int, int]
 class LayoutWord:
     """What is known of a plate's layout.
 
-    read: the newest that could be read, whether it fits or not; stamp: its file's, with the settings' layout. joined:
-    the one that results hold. decided: whether what is published has to agree with it; not before one could be read, so
-    that a file which cannot be read now takes nothing away. entry: as plate.json says it, None for nothing.
+    stamp: of the settings' file when it was last looked at. read: what it says (or the instrument), whether that fits
+    or not. joined: what results hold. decided: whether what is published has to agree with it; not before a layout
+    could be read, so that a file which cannot be read now takes nothing away. entry: as plate.json says it, None for
+    nothing.
     """
 
     stamp: Stamp | None = None
@@ -44,15 +44,19 @@ class Layouts:
         self._path = path
         self._digest: tuple[Stamp, str] | None = None
 
-    def look(self, before: LayoutWord, news: PlateNews) -> LayoutWord:
-        """What is known now; `before` itself where nothing changed. A file is read only when it changed."""
+    def look(
+        self, before: LayoutWord, plate: str, by_instrument: PlateLayout | None, rows: int | None, columns: int | None
+    ) -> LayoutWord:
+        """What is known now; `before` itself where nothing changed. A file is read only when it changed.
+
+        rows, columns: of the plate, as far as they are known.
+        """
         word = before
         if self._path is not None:
-            word = self._look_at_file(before, news.acquisition.plate)
-        elif news.layout is not None and news.layout != before.read:
-            found = news.layout
-            word = LayoutWord(None, found, found, True, LayoutEntry(source=found.source, sha256=found.sha256))
-        return _fitted(word, news)
+            word = self._look_at_file(before, plate)
+        elif by_instrument is not None and by_instrument != before.read:
+            word = LayoutWord(read=by_instrument)
+        return word if word.read is None else _judged(word, word.read, rows, columns)
 
     def is_current(self, plate: PlateFile, by_instrument: PlateLayout | None) -> bool:
         """Whether a plate's file speaks of the layout that counts now, by its digest."""
@@ -75,7 +79,7 @@ class Layouts:
         except LayoutError as error:
             entry = LayoutEntry(source=str(file), sha256=sha256, problem=_words(error))
             return LayoutWord(stamp, None, before.joined, before.decided, entry)
-        return LayoutWord(stamp, found, found, True, LayoutEntry(source=str(file), sha256=sha256))
+        return LayoutWord(stamp, found)
 
     def _sha256(self, file: Path) -> str | None:
         stamp = _stamp(file)
@@ -87,16 +91,13 @@ class Layouts:
         return self._digest[1]
 
 
-def _fitted(word: LayoutWord, news: PlateNews) -> LayoutWord:
+def _judged(word: LayoutWord, found: PlateLayout, rows: int | None, columns: int | None) -> LayoutWord:
     """The word in the light of the plate's size, which may become known later."""
-    found, expected = word.read, news.expected
-    if found is None:
-        return word
     joined: PlateLayout | None = found
     entry = LayoutEntry(source=found.source, sha256=found.sha256)
-    if expected.rows is not None and expected.columns is not None:
+    if rows is not None and columns is not None:
         try:
-            check_fits(found, expected.rows, expected.columns)
+            check_fits(found, rows, columns)
         except LayoutError as error:
             joined, entry = None, entry.model_copy(update={"problem": _words(error)})
     if joined is word.joined and entry == word.entry:

@@ -5,7 +5,7 @@ threads can draw.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,11 +19,11 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from hcs_daemon.plate import PLATE_SHAPES, WellPosition
-from hcs_daemon.publish.lettering import elide, font_path, line_height, wrap
+from hcs_daemon.publish.lettering import elide, font_path, line_height, wrap, wrap_all
 from hcs_daemon.publish.page import BODY, HEADING, SMALL, TITLE, Rect
 from hcs_daemon.publish.palette import BAD, CONTROL_GREY, DEMONSTRATION, FAINT, INK, OKABE_ITO, PAPER, RULE, Colour
-from hcs_daemon.publish.schemas import PlateFile, WellResult
-from hcs_daemon.publish.well_words import DEMONSTRATION_BAND
+from hcs_daemon.publish.schemas import ExpectedEntry, PlateFile, WellResult
+from hcs_daemon.publish.well_words import DEMONSTRATION_BAND, amount
 from hcs_daemon.vocabulary import WellStatus
 
 DPI = 100
@@ -36,6 +36,9 @@ LABEL_PX = 34
 CLASSES_BY_COLOUR = 7
 """So many classes besides the control's can be told apart by colour alone; with more, wells get their letters too."""
 LEGEND_COLUMNS = 2
+HIT_LINES, HIT_WELLS = 10, 6
+"""So many compounds are named among the hits, and so many wells of each; the others are counted."""
+MOST_ROWS, MOST_COLUMNS = PLATE_SHAPES[1536]
 DARK = 300
 """A colour whose red, green and blue sum to no more is written on in white."""
 
@@ -54,7 +57,8 @@ def draw_plate(plate: PlateFile, results: Sequence[WellResult]) -> bytes:
     canvas = FigureCanvasAgg(figure)
     sheet = _Sheet(figure)
     y = _head(sheet, plate, results)
-    bottom = _body(sheet, wells, plate.model.control_class, y) if wells else _nothing_yet(sheet, y)
+    shape = plate_shape(list(wells), plate.expected)
+    bottom = _body(sheet, wells, plate.model.control_class, y, shape) if wells else _nothing_yet(sheet, y)
     sheet.close(bottom + MARGIN // 2)
     canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib has not typed it
     rgba = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]  # nor this
@@ -68,9 +72,13 @@ def latest(results: Sequence[WellResult]) -> dict[WellPosition, WellResult]:
     return {WellPosition.parse(result.well): result for result in ordered}
 
 
-def plate_shape(wells: Sequence[WellPosition]) -> tuple[int, int]:
-    """(rows, columns) of the smallest plate that has all these wells."""
-    rows, columns = max(well.row for well in wells), max(well.column for well in wells)
+def plate_shape(wells: Sequence[WellPosition], expected: ExpectedEntry | None = None) -> tuple[int, int]:
+    """(rows, columns) as they are expected, if such a plate has all these wells; else of the smallest that has."""
+    rows, columns = max((well.row for well in wells), default=1), max((well.column for well in wells), default=1)
+    if expected is not None and expected.rows is not None and expected.columns is not None:
+        shape = min(expected.rows, MOST_ROWS), min(expected.columns, MOST_COLUMNS)
+        if rows <= shape[0] and columns <= shape[1]:
+            return shape
     return next(shape for shape in PLATE_SHAPES.values() if rows <= shape[0] and columns <= shape[1])
 
 
@@ -165,11 +173,15 @@ def _polygon(rect: Rect) -> list[tuple[float, float]]:
 
 
 def _head(sheet: _Sheet, plate: PlateFile, results: Sequence[WellResult]) -> int:
-    """The title and what the results were made with; returns where the body begins."""
+    """The title, what keeps the plate from its results, and what they were made with; returns where the body begins."""
     room = SHEET_WIDTH - 2 * MARGIN
     y = MARGIN - 16
     sheet.write(MARGIN, y, _title(plate, room), TITLE, bold=True)
     y += line_height(TITLE)
+    for words in _problems(plate):
+        for line in wrap(words, room, BODY, most_lines=3):
+            sheet.write(MARGIN, y, line, BODY, colour=BAD)
+            y += line_height(BODY)
     for words in _made_with(plate, results):
         for line in wrap(words, room, SMALL, most_lines=2):
             sheet.write(MARGIN, y, line, SMALL, colour=FAINT)
@@ -189,12 +201,21 @@ def _title(plate: PlateFile, room: int) -> str:
     return elide(plate.plate, room - len(end) * TITLE, TITLE, bold=True) + end
 
 
+def _problems(plate: PlateFile) -> list[str]:
+    said = [f"No site can be analysed: {plate.problem}"] if plate.problem else []
+    if plate.layout is not None and plate.layout.problem:
+        said.append(f"What is in the wells is not known: {plate.layout.problem}")
+    return said
+
+
 def _made_with(plate: PlateFile, results: Sequence[WellResult]) -> list[str]:
     model, versions = plate.model, plate.versions
     last = max((result.time for result in results), default=1)
     said = [f"acquisition {plate.acquisition} · instrument {plate.instrument}"]
     if last > 1:
         said.append(f"each well at its latest time point (the last is {last})")
+    if plate.layout is not None and plate.layout.sha256 and not plate.layout.problem:
+        said.append(f"layout {plate.layout.source} · sha256 {plate.layout.sha256[:8]}")
     said.append(
         f"model {model.name} {model.version} · sha256 {model.sha256[:8]} · {model.device} · "
         f"hcs-daemon {versions.hcs_daemon} · python {versions.python} · numpy {versions.numpy}"
@@ -242,9 +263,8 @@ class PlateMap:
         return [WellPosition(row, column) for row in range(1, self.rows + 1) for column in range(1, self.columns + 1)]
 
 
-def _body(sheet: _Sheet, wells: Mapping[WellPosition, WellResult], control: str, y: int) -> int:
-    """The three maps and the legend; returns where they end."""
-    shape = plate_shape(list(wells))
+def _body(sheet: _Sheet, wells: Mapping[WellPosition, WellResult], control: str, y: int, shape: tuple[int, int]) -> int:
+    """The three maps, the legend and the hits; returns where they end."""
     labels = {result.prediction.label for result in wells.values() if result.prediction}
     known = list(dict.fromkeys([*(name for result in wells.values() for name in result.classes), *sorted(labels)]))
     # by the model's classes, not by those seen so far: a colour means the same on every plate of a model
@@ -254,7 +274,8 @@ def _body(sheet: _Sheet, wells: Mapping[WellPosition, WellResult], control: str,
     left = PlateMap.of(MARGIN, y + line_height(HEADING), VERDICT_PX, shape)
     sheet.write(MARGIN, y, "Verdict", HEADING, bold=True)
     _verdicts(sheet, left, wells, colours, _letters(classes, control))
-    bottom = _legend(sheet, Rect(MARGIN, left.bottom + 18, VERDICT_PX, 0), wells, colours, control)
+    bottom = _legend(sheet, Rect(MARGIN, left.bottom + 18, VERDICT_PX, 0), wells, colours, control, shape=shape)
+    bottom = _hits(sheet, bottom + 14, hits_by_compound(wells.values()))
     x = SHEET_WIDTH - MARGIN - FIGURE_PX
     below = _values(
         sheet,
@@ -367,12 +388,14 @@ def _legend(
     wells: Mapping[WellPosition, WellResult],
     colours: Mapping[str, Colour],
     control: str,
+    *,
+    shape: tuple[int, int],
 ) -> int:
     """What colours and marks mean, and how many wells each has; returns where it ends."""
     counts = Counter(result.prediction.label for result in wells.values() if result.prediction)
     statuses = Counter(result.status for result in wells.values())
     letters = _letters(list(colours), control)
-    rows, columns = plate_shape(list(wells))
+    rows, columns = shape
     entries: list[tuple[str, Colour | None, WellStatus | None]] = [
         (_class_words(name, counts[name], letters.get(name), control=name == control), colours[name], None)
         for name in colours
@@ -399,6 +422,43 @@ def _legend(
 def _class_words(name: str, count: int, letter: str | None, *, control: bool) -> str:
     """The count first: it is never cut."""
     return f"{count} {f'({letter}) ' if letter else ''}{name}{' (control)' if control and name != 'control' else ''}"
+
+
+def hits_by_compound(results: Iterable[WellResult]) -> list[str]:
+    """The hits of which a layout says what they are, a line a compound and class, most wells first."""
+    wells: dict[tuple[str, str], list[WellResult]] = {}
+    for result in results:
+        if result.prediction is not None and result.prediction.hit and result.content and result.content.compound:
+            wells.setdefault((result.content.compound, result.prediction.label), []).append(result)
+    ordered = sorted(wells.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [_hit_words(compound, label, found) for (compound, label), found in ordered]
+
+
+def _hit_words(compound: str, label: str, found: Sequence[WellResult]) -> str:
+    doses = sorted(
+        {
+            result.content.concentration_um
+            for result in found
+            if result.content is not None and result.content.concentration_um is not None
+        }
+    )
+    ends = list(dict.fromkeys(amount(dose) for dose in (doses[:1] + doses[-1:])))
+    dose = f" {' to '.join(ends)}" if ends else ""
+    names = [result.well for result in found]
+    shown = ", ".join(names[:HIT_WELLS]) + (f" and {len(names) - HIT_WELLS} more" if len(names) > HIT_WELLS else "")
+    return f"{compound}{dose}: {label} ({shown})"
+
+
+def _hits(sheet: _Sheet, y: int, lines: Sequence[str]) -> int:
+    """Which compounds the hits are; nothing where no layout says so. Returns where they end."""
+    if not lines:
+        return y
+    sheet.write(MARGIN, y, "Hits by compound", HEADING, bold=True)
+    y += line_height(HEADING)
+    for line in wrap_all(lines, VERDICT_PX, SMALL, most_lines=HIT_LINES, most_each=1):
+        sheet.write(MARGIN, y, line, SMALL)
+        y += line_height(SMALL)
+    return y
 
 
 def _values(

@@ -39,7 +39,7 @@ from hcs_daemon.publish.layouts import Layouts, LayoutWord
 from hcs_daemon.publish.lock import ResultsLock
 from hcs_daemon.publish.outbox import Outbox
 from hcs_daemon.publish.plate_files import PlateFiles
-from hcs_daemon.publish.schemas import WellResult
+from hcs_daemon.publish.schemas import ContentEntry, WellResult
 from hcs_daemon.publish.verdict import judge, sites_to_explain
 from hcs_daemon.publish.writing import WellWrite
 from hcs_daemon.records import (
@@ -138,7 +138,7 @@ class Publisher:
         self._wanted += self._gallery.step(self._archive.desks, now_s)
         for desk in self._archive.desks.values():
             self._notice_contrast(desk)
-            if now_s >= desk.look_s:
+            if desk.news is not None and now_s >= desk.look_s:
                 self._look_at_layout(desk, now_s)
             if desk.is_due(now_s):
                 self._plates.refresh(desk, now_s)
@@ -165,7 +165,8 @@ class Publisher:
         for desk in self._archive.desks.values():
             self._gallery.settle(desk.acquisition)
             self._notice_contrast(desk)
-            self._look_at_layout(desk, now_s)
+            if desk.news is not None:
+                self._look_at_layout(desk, now_s)
             if desk.stale and not (desk.frozen or desk.refreshing):
                 self._plates.refresh(desk, now_s)
         self._outbox.flush(now_s)
@@ -253,10 +254,11 @@ class Publisher:
 
     def _look_at_layout(self, desk: Desk, now_s: float) -> None:
         """Read what is in the wells where that is new, and revise the results that say otherwise."""
-        if desk.news is None or desk.frozen:
+        if desk.frozen:
             return
         desk.look_s = now_s + self._settings.results.plate_refresh_s
-        before, desk.layout = desk.layout, self._layouts.look(desk.layout, desk.news)
+        before, by_instrument = desk.layout, desk.news.layout if desk.news else None
+        desk.layout = self._layouts.look(before, desk.acquisition.plate, by_instrument, *desk.plate_shape)
         if desk.layout is before:
             return
         desk.stale = True
@@ -401,7 +403,7 @@ class Publisher:
                 published_at=self._now_utc(),
                 latency_s=now_s - draft.closed.last_plane_s,
                 projection=self._settings.expect.projection,
-                inside=desk.layout.content(well.position),
+                inside=self._inside(desk, well, now_s),
             )
 
         def published(result: WellResult, now_s: float) -> None:
@@ -409,6 +411,13 @@ class Publisher:
             self._wanted += self._gallery.published(desk, answers, result, now_s)
 
         self._write(desk, well, said, compose, published)
+
+    def _inside(self, desk: Desk, well: WellId, now_s: float) -> ContentEntry | None:
+        """What is in a well that is being written; as before where no layout could be read since the start."""
+        if desk.layout == LayoutWord():
+            self._look_at_layout(desk, now_s)
+        before = desk.results.get(well)
+        return before.content if before is not None and not desk.layout.decided else desk.layout.content(well.position)
 
     def _join(self, desk: Desk, well: WellId) -> None:
         """Have a published well written once more, with what is in it now; the model is not asked again."""

@@ -1,6 +1,6 @@
 """sites.parquet and profiles.parquet: one row a site, one row a well.
 
-Columns are named as the cytomining tools name them: `Metadata_*` first, then features. Their types are the same in every
+Columns are named as the cytomining tools name them: `Metadata_*` first, then features. Their types are alike in every
 file, so that those of many plates are one data set.
 """
 

@@ -144,6 +144,7 @@ def _head(head: Column, picture: WellPicture) -> None:
     end = well_words.title_end(result)
     plate = elide(result.plate, head.room - width(end, TITLE, bold=True), TITLE, bold=True)
     head.say("title", [plate + end], TITLE, bold=True)
+    head.paragraph("content", well_words.contents(result), HEADING, most=2)
     prediction = result.prediction
     if prediction is None:
         head.say("verdict", ["no verdict"], VERDICT, bold=True, colour=BAD)

@@ -23,6 +23,23 @@ def title_end(result: WellResult) -> str:
     return f" · {result.well}" + (f" · time point {result.time}" if result.time > 1 else "")
 
 
+def contents(result: WellResult) -> str:
+    """What is in the well; "" where no layout says it."""
+    found = result.content
+    if found is None:
+        return ""
+    dose = "" if found.concentration_um is None else amount(found.concentration_um)
+    return " · ".join(words for words in (f"{found.compound} {dose}".strip(), found.role) if words)
+
+
+def amount(micromolar: float) -> str:
+    """A concentration in the unit that people would give it."""
+    for unit, least in (("mM", 1e3), ("µM", 1.0), ("nM", 1e-3)):
+        if micromolar >= least:
+            return f"{micromolar / least:.4g} {unit}"
+    return f"{micromolar * 1e6:.4g} pM" if micromolar else "0 µM"
+
+
 def support(result: WellResult) -> str:
     """What the verdict rests on: the sites, how far they agree, and what is next likely."""
     prediction = result.prediction
@@ -78,20 +95,33 @@ def status(result: WellResult) -> str:
 
 
 def arrivals(result: WellResult) -> list[str]:
-    """For each incomplete site, which channels arrived and which did not."""
+    """For each incomplete site, which channels arrived and which did not; of a stack, which steps."""
     sites = result.sites
     incomplete = sorted({*sites.missing, *sites.rejected})
     lines = []
     for number in incomplete[:MOST_SITES]:
         there = {entry.channel for entry in result.inputs if entry.site == number and entry.used is not Used.SUPERSEDED}
-        had = [channel for channel in result.channels if channel in there]
-        lacks = [channel for channel in result.channels if channel not in there]
+        lacks = _lacks(result, number) or {channel: "" for channel in result.channels if channel not in there}
+        had = [channel for channel in result.channels if channel in there and channel not in lacks]
+        lacks = {channel: channel + words for channel, words in lacks.items()}
         lines.append(
-            f"site {number}: accepted {', '.join(had) or 'nothing'}; not there {', '.join(lacks) or 'nothing'}"
+            f"site {number}: accepted {', '.join(had) or 'nothing'}; not there {', '.join(lacks.values()) or 'nothing'}"
         )
     if len(incomplete) > MOST_SITES:
         lines.append(f"and {len(incomplete) - MOST_SITES} more incomplete sites")
     return lines
+
+
+def _lacks(result: WellResult, site: int) -> dict[str, str]:
+    """Channel -> which of its planes a site lacks, in words; "" for the only one."""
+    lacking = [entry for entry in result.sites.lacking if entry.site == site]
+    steps = {entry.z for entry in lacking} | {entry.z for entry in result.inputs if entry.site == site}
+    found: dict[str, str] = {}
+    for channel in dict.fromkeys(entry.channel for entry in lacking):
+        own = [entry for entry in lacking if entry.channel == channel]
+        words = [(f" z {entry.z}" if len(steps) > 1 else "") + (" (refused)" if entry.refused else "") for entry in own]
+        found[channel] = ",".join(words)
+    return found
 
 
 def why_no_pixels(picture: WellPicture) -> str:
@@ -163,12 +193,21 @@ def warnings(picture: WellPicture) -> list[str]:
 def provenance(result: WellResult) -> str:
     """Model, revision and time: what a picture was made from."""
     model, replaces = result.model, f" (replaces {result.supersedes})" if result.supersedes else ""
-    return (
+    made = f"{_projected(result)}{f'flat field: {result.flatfield} · ' if result.flatfield else ''}"
+    return made + (
         f"model {model.name} {model.version} · sha256 {model.sha256[:8]} · {model.device} · "
         f"revision {result.revision}{replaces} · latency {result.timing.latency_s:.1f} s · "
         f"published {result.timing.published_at:%Y-%m-%d %H:%M} {result.timing.published_at.tzname() or ''} · "
         f"acquisition {result.acquisition}"
     )
+
+
+def _projected(result: WellResult) -> str:
+    """What of a stack was analysed, where there is one."""
+    if result.projection is None or len({entry.z for entry in result.inputs}) < 2:
+        return ""
+    chosen = f"step {result.projection}" if isinstance(result.projection, int) else f"projection {result.projection}"
+    return f"{chosen.replace('_', ' ')} of the z stack · "
 
 
 def raw_range(picture: WellPicture, index: int) -> str:
