@@ -38,12 +38,12 @@ class PolynomialProfile:
     from 0, is the sum of c[n][k] * u^(n-k) * v^k with u = (x - origin[0]) * scale[0], v = (y - origin[1]) * scale[1].
     dims: (width, height) of the planes it is made for.
 
-    Harmony does not document the formula. That of EinarOlafsson/spacr (`illumination.py`) gives every profile seen (this
-    Operetta's, and those of arronsullivan/Operetta_FFC) a mean of 1.0000 over the plane, as a relative profile must have
-    and as reading the lists as powers of x and y does not; and it follows the shade in real images better than any
-    other order or direction (`tests/test_flatfield.py`). Harmony's own correction also estimates each image's
-    background and treats it apart (the vendor's script in BIOP/biop-operetta-tools, mode `Foreground`), which this does
-    not: background is divided with the rest.
+    Harmony does not document the formula. That of EinarOlafsson/spacr (`illumination.py`) gives every profile seen (in
+    arronsullivan/Operetta_FFC, and the one in `tests/test_flatfield.py`) a mean of 1.0000 over the plane, as a relative
+    profile must have and as reading the lists as powers of x and y does not; and it follows the shade in real images
+    better than any other order or direction. Harmony's own correction also estimates each image's background and treats
+    it apart (the vendor's script in BIOP/biop-operetta-tools, mode `Foreground`), which this does not: background is
+    divided with the rest.
     """
 
     coefficients: tuple[tuple[float, ...], ...]
