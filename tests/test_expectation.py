@@ -22,6 +22,9 @@ def test_a_log_that_names_a_failed_plane_is_no_plan(*, failed: bool, may_grow: b
     """A record of what was not taken has no file, and one of what is still to be taken has none yet."""
     found = expectation()
     found.name_plane(NOW, 1, "DNA", 1)
-    never = {A1: {(2, 1, "1"): ONE}} if failed else {}
-    found.promise("mlf", Manifest({A1: {(1, 1, "1"): ONE, (2, 1, "1"): ONE}}, never, may_grow=True, last=NOW))
+    found.name_plane(NOW, 2, "DNA", 1)
+    other = WellPosition(1, 2)
+    never = {other: {(1, 1, "1"): ONE}} if failed else {}
+    planes = {A1: {(1, 1, "1"): ONE, (2, 1, "1"): ONE}, other: {(1, 1, "1"): ONE}}
+    found.promise("mlf", Manifest(planes, never, may_grow=True, last=NOW))
     assert found.may_grow(NOW) is may_grow

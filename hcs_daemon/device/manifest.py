@@ -64,6 +64,7 @@ class Manifest(_Entry):
     classes: tuple[Name, ...] = Field(min_length=2, max_length=1000)
     control_class: Name
     references: dict[str, tuple[str, ...]]
+    flatfield: Literal["off", "instrument"] = "off"
     weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
     @property
@@ -162,6 +163,13 @@ def check_covers(manifest: Manifest, expect: Expect) -> None:
             f"the model {manifest.name} was made for {manifest.bit_depth} bits in {manifest.container}, the settings"
             f" expect {expect.bit_depth} bits in {expect.dtype}",
             "set expect.bit_depth to what the camera gives, and take a model that was made for it",
+        )
+    if expect.flatfield != manifest.flatfield:
+        seen = {"off": "without", "instrument": "with"}
+        raise SettingsError(
+            f"the model {manifest.name} was trained {seen[manifest.flatfield]} the instrument's flat field taken out,"
+            f' and expect.flatfield = "{expect.flatfield}"',
+            f'set expect.flatfield = "{manifest.flatfield}", or take a model that was trained on such images',
         )
     if expect.pixel_size_um:
         problem = scale_problem(manifest, expect.pixel_size_um)

@@ -10,13 +10,15 @@ from hcs_daemon.records import ChannelFacts
 class ChannelNames:
     """The settings' channels beside an instrument's. Owned by the intake thread; one for each plate.
 
+    has_words: whether any of them is meant by a name.
+
     A name counts before an id: where the metadata calls channel 2 `5`, that is what `5` means.
     """
 
     def __init__(self, expect: Expect) -> None:
         self._wanted = {canonical_channel(text): name for name, text in expect.channels.items()}
         self._ignored = {canonical_channel(text) for text in expect.ignore_channels}
-        self._has_words = any(not text.isdecimal() for text in (*self._wanted, *self._ignored))
+        self.has_words = any(not text.isdecimal() for text in (*self._wanted, *self._ignored))
         self._instruments: dict[str, str] = {}
 
     def learn(self, channels: Mapping[str, ChannelFacts]) -> bool:
@@ -40,7 +42,7 @@ class ChannelNames:
 
     def may_be_named(self, address: PlaneAddress) -> bool:
         """Whether metadata that is not there yet could tell what this plane is of."""
-        return self._has_words and not self._instruments and not address.channel_name
+        return self.has_words and not self._instruments and not address.channel_name
 
     def _keys(self, address: PlaneAddress) -> list[str]:
         return self._spellings(address.channel, address.channel_name)

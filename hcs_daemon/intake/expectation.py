@@ -49,6 +49,7 @@ class Expectation:
         self._promised: dict[WellTime, Steps] = {}
         self._never: dict[WellTime, Steps] = {}
         self._mentioned: set[str] = set()
+        self._ids_promised: set[str] = set()
         self._is_plan = False
 
     # ---- what it is told
@@ -58,6 +59,7 @@ class Expectation:
         self.manifests[name] = manifest
         self.manifest = merged(self.manifests[each] for each in sorted(self.manifests))
         renamed = self.names.learn(self.manifest.channels)
+        self._ids_promised = {id_ for images in self.manifest.planes.values() for _, _, id_ in images}
         self._promised = self._by_well(self.manifest.planes)
         self._never = self._by_well(self.manifest.never)
         self._mentioned = {channel for steps in self._promised.values() for site in steps.values() for channel in site}
@@ -205,7 +207,8 @@ class Expectation:
         """How each channel was taken, by the settings' name, else by its id."""
         found = dict(self.taken)
         for id_, facts in self.manifest.channels.items():
-            found[self.names.name_of_id(id_) or id_] = facts
+            if not self._ids_promised or id_ in self._ids_promised:
+                found[self.names.name_of_id(id_) or id_] = facts
         return found
 
     def summary(self) -> ExpectedPlate:
@@ -263,11 +266,12 @@ class Expectation:
     def _is_ahead(self) -> bool:
         """Whether the metadata names a plane of which no file was seen: it is a plan, and no log of what was taken.
 
-        A log names planes that failed, and of those there is no file.
+        A log names planes that failed, and of those there is no file; and it may be a moment ahead at its end.
         """
         return any(
             not steps <= self._seen(well, site, channel) | self._failed(well, site, channel)
             for well, sites in self._promised.items()
+            if well != self.manifest.last
             for site, channels in sites.items()
             for channel, steps in channels.items()
         )

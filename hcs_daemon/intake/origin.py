@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from hcs_daemon.errors import SettingsError
-from hcs_daemon.instruments.naming import FileKind, Instrument, as_text, name_of_root
+from hcs_daemon.instruments.naming import FileKind, Instrument, as_text, name_of_root, split_page
 from hcs_daemon.intake.arrival import ScanReport
 from hcs_daemon.plate import AcquisitionId
 from hcs_daemon.records import Restored, RestoredPlate, Sighting, SourceFile
@@ -38,14 +38,20 @@ def check_origins(roots: Mapping[Path, ScanReport], instrument: Instrument, rest
 def _acquisitions(root: Path, names: Iterable[str], instrument: Instrument) -> list[AcquisitionId]:
     """Those that planes are of, in the order of their first file."""
     name = name_of_root(root)
-    readings = (instrument.read_name(name, PurePosixPath(each)) for each in names)
-    planes = (reading.address for reading in readings if reading.kind is FileKind.PLANE)
-    return list(dict.fromkeys(address.acquisition for address in planes if address is not None))
+    paths = map(PurePosixPath, names)
+    readings = ((path, instrument.read_name(name, path)) for path in paths)
+    held = (
+        reading.address.acquisition if reading.address is not None else instrument.acquisition_of(name, path)
+        for path, reading in readings
+        if reading.kind in {FileKind.PLANE, FileKind.BUNDLE}
+    )
+    return list(dict.fromkeys(held))
 
 
 def _holds_inputs(files: Mapping[str, Sighting], plate: RestoredPlate) -> bool:
     sources = (use.plane.source for well in plate.wells for use in well.inputs)
-    return all(source.path in files and _is_as_before(files[source.path], source) for source in sources)
+    named = ((split_page(Path(source.path))[0].as_posix(), source) for source in sources)
+    return all(name in files and _is_as_before(files[name], source) for name, source in named)
 
 
 def _is_as_before(found: Sighting, source: SourceFile) -> bool:

@@ -1,26 +1,30 @@
 """What files are, without a model: bit depth, channels, sharpness. Behind `hcs-daemon validate`.
 
-With settings every file is judged as the daemon would. Without, nothing is expected: names are read as Harmony's, a
-TIFF file of another name is still examined, and only what contradicts itself is refused: a depth that the pixels belie,
-a blank plane, the same plane twice, two sizes or two pixel types in one channel of a plate.
+With settings every file is judged as the daemon would. Without, nothing is expected: names are read as any
+instrument's, a TIFF file of another name is still examined, and only what contradicts itself is refused: a depth that
+the pixels belie, a blank plane, the same plane twice, two sizes or two pixel types in one channel of a plate.
 """
 
 import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
-from hcs_daemon.config import Expect, canonical_channel
+from hcs_daemon.config import Expect
 from hcs_daemon.errors import FolderError
-from hcs_daemon.instruments.naming import FileKind, Instrument, PlaneAddress, as_text, name_of_root
+from hcs_daemon.instruments.naming import FileKind, Instrument, PlaneAddress, as_text, name_of_root, with_page
 from hcs_daemon.intake import refusals
 from hcs_daemon.intake.arrival import list_files
 from hcs_daemon.intake.assembly import VOTES_FOR_A_SHAPE
+from hcs_daemon.intake.channels import ChannelNames
+from hcs_daemon.intake.opening import Bundle, open_bundle
 from hcs_daemon.intake.reading import Changed, Decoded, Gone, NotYet, Refused, look, read_plane
 from hcs_daemon.intake.validation import Expected, Refusal
+from hcs_daemon.plate import AcquisitionId
 from hcs_daemon.records import PlaneMeasures, Sighting, StableFile
 from hcs_daemon.vocabulary import Reason
 
@@ -117,14 +121,16 @@ def _named(
     asked_for = not path.is_dir()
     root = path.parent if asked_for else path
     unlistable: list[SurveyedFile] = []
-    for sighting in [look(path)] if asked_for else _listing(path, unlistable):
+    sightings = [look(path)] if asked_for else _listing(path, unlistable)
+    view = _View(root, instrument, expect)
+    if not asked_for:
+        view.learn(sightings)
+    for sighting in sightings:
         real = os.path.realpath(sighting.path)
         if real in seen:
             continue  # below two of the paths, or linked to
         seen.add(real)
-        found = _by_name(sighting, root, instrument, expect, asked_for=asked_for)
-        if found is not None:
-            yield found
+        yield from view.files(sighting, asked_for=asked_for)
     yield from unlistable
 
 
@@ -139,33 +145,81 @@ def _listing(folder: Path, unlistable: list[SurveyedFile]) -> list[Sighting]:
         raise FolderError(f"{folder} cannot be listed: {error.strerror}", "let this user read it") from error
 
 
-def _by_name(
-    sighting: Sighting, root: Path, instrument: Instrument, expect: Expect | None, *, asked_for: bool
-) -> SurveyedFile | _ToOpen | None:
-    path = sighting.path
-    reading = instrument.read_name(name_of_root(root), PurePosixPath(as_text(path.relative_to(root).as_posix())))
-    if reading.kind is FileKind.PLANE and reading.address is not None:
-        file = SurveyedFile(path, instrument.name, reading.address, reading.address.channel)
-        return _ToOpen(file, sighting) if expect is None else _by_channel(file, sighting, expect, reading.problem)
-    if sighting.is_folder:
-        return None  # its name is no plane's
-    if reading.kind is FileKind.UNKNOWN and expect is not None:
-        return SurveyedFile(path, refusal=refusals.unknown_name(reading.problem))
-    if asked_for or (reading.kind is FileKind.UNKNOWN and path.suffix.lower() in _TIFF_SUFFIXES):
-        return _ToOpen(SurveyedFile(path), sighting)
-    return None
+class _View:
+    """One folder's names, read as the daemon reads them. expect: None where nothing is expected."""
 
+    def __init__(self, root: Path, instrument: Instrument, expect: Expect | None) -> None:
+        self._root = root
+        self._root_name = name_of_root(root)
+        self._instrument = instrument
+        self._expect = expect
+        self._names: dict[AcquisitionId, ChannelNames] = {}
 
-def _by_channel(file: SurveyedFile, sighting: Sighting, expect: Expect, problem: str) -> SurveyedFile | _ToOpen:
-    assert file.address is not None
-    wanted = canonical_channel(file.address.channel)
-    if wanted in map(canonical_channel, expect.ignore_channels):
-        return replace(file, ignored=True)
-    name = next((name for name, id_ in expect.channels.items() if canonical_channel(id_) == wanted), None)
-    if name is None:
-        return replace(file, refusal=refusals.unknown_channel(file.address.channel, expect.channels))
-    named = replace(file, channel=name)
-    return replace(named, refusal=refusals.one_of_a_series(problem)) if problem else _ToOpen(named, sighting)
+    def learn(self, sightings: Iterable[Sighting]) -> None:
+        """Read the metadata, where channels may be meant by names that stand only there."""
+        if self._expect is None or not ChannelNames(self._expect).has_words:
+            return
+        for sighting in sightings:
+            path = self._relative(sighting.path)
+            if self._instrument.read_name(self._root_name, path).kind is FileKind.METADATA:
+                with suppress(OSError):  # it promises nothing; where it is needed, its channels are said to be unknown
+                    manifest = self._instrument.read_metadata(sighting.path)
+                    if manifest is not None and manifest.channels:
+                        acquisition = self._instrument.acquisition_of(self._root_name, path)
+                        self._channels(acquisition).learn(manifest.channels)
+
+    def files(self, sighting: Sighting, *, asked_for: bool) -> Iterator[SurveyedFile | _ToOpen]:
+        """What is to be said of a file, or of each plane in it; nothing of known non-data."""
+        path = self._relative(sighting.path)
+        reading = self._instrument.read_name(self._root_name, path)
+        name = reading.instrument or self._instrument.name
+        if reading.kind is FileKind.PLANE and reading.address is not None:
+            file = SurveyedFile(sighting.path, name, reading.address, reading.address.channel)
+            yield self._by_channel(file, sighting, reading.problem)
+        elif reading.kind is FileKind.BUNDLE and not sighting.is_folder:
+            yield from self._pages(sighting, path, name)
+        elif sighting.is_folder:
+            return  # its name is no plane's
+        elif reading.kind is FileKind.UNKNOWN and self._expect is not None:
+            yield SurveyedFile(sighting.path, refusal=refusals.unknown_name(reading.problem))
+        elif asked_for or (reading.kind is FileKind.UNKNOWN and sighting.path.suffix.lower() in _TIFF_SUFFIXES):
+            yield _ToOpen(SurveyedFile(sighting.path), sighting)
+
+    def _pages(self, sighting: Sighting, path: PurePosixPath, name: str) -> Iterator[SurveyedFile | _ToOpen]:
+        stable = StableFile(sighting.path, sighting.size_bytes, sighting.mtime_ns)
+        opened = open_bundle(self._instrument, self._root_name, path, stable)
+        if isinstance(opened, Bundle):
+            for page, address in enumerate(opened.pages):
+                if address is not None:
+                    each = replace(sighting, path=with_page(sighting.path, page))
+                    yield self._by_channel(SurveyedFile(each.path, name, address, address.channel), each, "")
+        elif isinstance(opened, Refused):
+            yield SurveyedFile(sighting.path, name, refusal=opened.refusal)
+        elif isinstance(opened, NotYet):
+            yield SurveyedFile(sighting.path, name, refusal=refusals.not_openable(opened.detail))
+
+    def _by_channel(self, file: SurveyedFile, sighting: Sighting, problem: str) -> SurveyedFile | _ToOpen:
+        assert file.address is not None
+        if self._expect is None:
+            return _ToOpen(file, sighting)
+        names = self._channels(file.address.acquisition)
+        if names.is_ignored(file.address):
+            return replace(file, ignored=True)
+        name = names.name_of(file.address)
+        if name is None:
+            called = file.address.channel_name
+            return replace(file, refusal=refusals.unknown_channel(file.address.channel, self._expect.channels, called))
+        named = replace(file, channel=name)
+        return replace(named, refusal=refusals.one_of_a_series(problem)) if problem else _ToOpen(named, sighting)
+
+    def _channels(self, acquisition: AcquisitionId) -> ChannelNames:
+        assert self._expect is not None
+        if acquisition not in self._names:
+            self._names[acquisition] = ChannelNames(self._expect)
+        return self._names[acquisition]
+
+    def _relative(self, path: Path) -> PurePosixPath:
+        return PurePosixPath(as_text(path.relative_to(self._root).as_posix()))
 
 
 # ---- by their pixels
