@@ -260,6 +260,13 @@ def test_an_image_of_another_state_was_not_taken_unless_it_has_a_file(tmp_path: 
     assert manifest.never == {B02: {(2, 1, "1"): ONE}}
 
 
+def test_an_image_that_failed_and_was_taken_again_is_taken(tmp_path: Path) -> None:
+    failed = image(url="").replace("<State>Ok", "<State>Failed")
+    manifest = said_by(tmp_path, document(failed, image(url="r02c02f01p01-ch1sk1fk1fl1.tiff"), failed))
+    assert manifest.planes == {B02: {(1, 1, "1"): ONE}}
+    assert manifest.never == {}
+
+
 @pytest.mark.parametrize(
     "entry",
     [
@@ -431,6 +438,11 @@ def test_an_empty_cut_or_hostile_index_promises_nothing(tmp_path: Path, text: st
     path = tmp_path / "Index.xml"
     path.write_text(text, "utf-8")
     assert read_index(path) is None
+
+
+def test_a_time_point_of_many_digits_is_none(tmp_path: Path) -> None:
+    manifest = said_by(tmp_path, document(image(url="r02c02f01p01-ch1sk1fk1fl1.tiff", TimepointID="1" * 5000)))
+    assert manifest.planes == {B02: {(1, 1, "1"): ONE}}
 
 
 def test_an_endless_text_is_cut(tmp_path: Path) -> None:

@@ -91,11 +91,12 @@ def read_profiles(path: Path) -> Manifest | None:
 def _read(path: Path) -> "_Document | None":
     document = _Document()
     parser = DefusedXMLParser(target=document, forbid_dtd=True)
-    _Values(document, vars(parser)["parser"])
+    values = _Values(document, vars(parser)["parser"])
     try:
         with path.open("rb") as stream:
             while piece := stream.read(_PIECE_BYTES):
                 parser.feed(piece)
+                values.cut()
         parser.close()
     except (ParseError, DefusedXmlException, ValueError, LookupError):  # the latter: no such encoding
         return None
@@ -116,6 +117,11 @@ class _Values:
         expat.DefaultHandlerExpand = None
         expat.StartElementHandler = self._start
         expat.EndElementHandler = self._end
+
+    def cut(self) -> None:
+        """Keep no more of an endless text than counts."""
+        if len(self._pieces) > 1:
+            self._pieces[:] = ["".join(self._pieces)[:_LONGEST_TEXT]]
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         name = self._names.get(tag)
@@ -239,9 +245,13 @@ class _Images:
         """Every plane, and those of them that were not taken."""
         some_have_files, offset = bool(self._named), self._offset()
         planes, never = self._named, _Found()
-        for image in self._unnamed:
+        waited_for = [
+            image for image in self._unnamed if image.was_taken and not (image.lacks_file and some_have_files)
+        ]
+        for image in waited_for:
             _add(planes, image.name, offset)
-            if not image.was_taken or (image.lacks_file and some_have_files):
+        for image in self._unnamed:
+            if _add(planes, image.name, offset):  # else it was taken after all, as another entry says
                 _add(never, image.name, offset)
         return _shared(planes), _shared(never)
 
@@ -253,7 +263,7 @@ class _Images:
 
     def _note_offset(self, name: HarmonyName, fields: Mapping[str, str]) -> None:
         number = fields.get("TimepointID", "")
-        if number.isdecimal():
+        if _is_number(number):
             self._offsets.add(name.time - int(number))
 
     def _offset(self) -> int:
@@ -306,9 +316,13 @@ def _plain(channel_id: str) -> str:
     return str(int(channel_id)) if _is_number(channel_id) else channel_id
 
 
-def _add(found: _Found, name: HarmonyName, offset: int = 0) -> None:
-    key = (name.site, name.time + offset, name.channel)
-    found.setdefault(name.position, {}).setdefault(key, set()).add(name.z)
+def _add(found: _Found, name: HarmonyName, offset: int = 0) -> bool:
+    """Whether it was not there yet."""
+    steps = found.setdefault(name.position, {}).setdefault((name.site, name.time + offset, name.channel), set())
+    if name.z in steps:
+        return False
+    steps.add(name.z)
+    return True
 
 
 def _shared(found: _Found) -> Planes:
