@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes import make_settings
+from hcs_daemon.plate import PROJECTION_Z, PlaneId, SiteId
 from hcs_daemon.publish.documents import (
     DEMONSTRATION,
     WellDraft,
@@ -24,13 +25,24 @@ from hcs_daemon.publish.documents import (
     predictions,
     rejection_line,
     rejection_record,
+    says,
     unusable,
     well_id,
     well_result,
+    with_content,
 )
-from hcs_daemon.publish.schemas import RejectionLine, WellResult
+from hcs_daemon.publish.schemas import ContentEntry, PlateFile, RejectionLine, WellResult
 from hcs_daemon.publish.verdict import judge
-from hcs_daemon.records import ModelFacts, Prediction, Rejection, SiteWanted, WellClosed
+from hcs_daemon.records import (
+    ChannelFacts,
+    ExpectedPlate,
+    LackingPlane,
+    ModelFacts,
+    Prediction,
+    Rejection,
+    SiteWanted,
+    WellClosed,
+)
 from hcs_daemon.vocabulary import PlateState, Used, WellStatus
 from wells import (
     FACTS,
@@ -51,7 +63,12 @@ def draft_of(closed: WellClosed, failed: dict[int, str] | None = None, **changed
 
 
 def result_of(draft: WellDraft, facts: ModelFacts = FACTS, revision: int = 1) -> WellResult:
-    return well_result(draft, facts, "f" * 64, revision=revision, published_at=NOON, latency_s=0.8124)
+    return well_result(
+        draft, facts, "f" * 64, revision=revision, published_at=NOON, latency_s=0.8124, projection="max", inside=TAXOL
+    )
+
+
+TAXOL = ContentEntry(compound="Taxol", concentration_um=10.0, role="treatment")
 
 
 def written(draft: WellDraft, **arguments: Any) -> Any:
@@ -131,6 +148,43 @@ def test_a_result_has_every_field_of_the_contract() -> None:
         "latency_s": 0.812,
     }
     assert found["warnings"] == []
+    assert found["content"] == {"compound": "Taxol", "concentration_um": 10.0, "role": "treatment"}
+    assert (found["projection"], found["flatfield"]) == ("max", "")
+
+
+def test_what_was_taken_out_of_the_images_is_stated() -> None:
+    found = written(draft_of(closed_well(flatfield="Harmony's profile of each channel")))
+    assert found["flatfield"] == "Harmony's profile of each channel"
+
+
+def test_the_planes_that_a_site_lacks_are_named_in_order() -> None:
+    lacking = (LackingPlane(3, "ER", 2), LackingPlane(2, "RNA", 1, refused=True), LackingPlane(3, "ER", 1))
+    closed = closed_well(expected_sites=3, missing=(3,), rejected=(2,), pending=True, lacking=lacking)
+    assert written(draft_of(closed))["sites"]["lacking"] == [
+        {"site": 2, "channel": "RNA", "z": 1, "refused": True},
+        {"site": 3, "channel": "ER", "z": 1, "refused": False},
+        {"site": 3, "channel": "ER", "z": 2, "refused": False},
+    ]
+
+
+def test_a_site_whose_images_are_projections_has_the_median_quality_of_their_planes() -> None:
+    closed = closed_well()
+    use = closed.inputs[0]
+    steps = tuple(
+        replace(
+            use,
+            plane=replace(
+                use.plane,
+                id=replace(use.plane.id, z=z),
+                measures=replace(use.plane.measures, focus=focus, saturated_fraction=z / 10),
+            ),
+        )
+        for z, focus in ((1, 0.5), (2, 0.9), (3, math.nan))
+    )
+    (site,) = written(draft_of(replace(closed, inputs=(*steps, *closed.inputs[1:]))))["site_results"]
+    assert site["focus"]["DNA"] == 0.7
+    assert site["saturated_fraction"]["DNA"] == 0.2
+    assert site["focus"]["ER"] == 0.2
 
 
 def test_a_later_revision_names_the_one_before() -> None:
@@ -218,11 +272,22 @@ def test_what_is_said_of_the_same_bytes_is_the_same_whenever_it_is_said() -> Non
         closed_well(sites=(1, 2)),
         closed_well(expected_sites=2, missing=(2,), pending=True),
         closed_well(inputs=closed_well().inputs[1:]),
+        closed_well(lacking=(LackingPlane(1, "ER", 2),)),
     ],
 )
 def test_other_bytes_or_other_sites_are_something_new(changed: WellClosed) -> None:
     first = draft_content(draft_of(closed_well()), FACTS, "f" * 64)
     assert draft_content(draft_of(changed), FACTS, "f" * 64) != first
+
+
+def test_what_is_in_the_well_makes_a_revision_of_the_same_and_nothing_else() -> None:
+    first = result_of(draft_of(closed_well()))
+    next_ = with_content(first, None, revision=2, published_at=NOON.replace(hour=13))
+    assert content(next_) == content(first)
+    assert (next_.content, next_.revision, next_.supersedes) == (None, 2, 1)
+    assert next_.timing == first.timing.model_copy(update={"published_at": NOON.replace(hour=13)})
+    assert next_.explanation == first.explanation
+    assert next_.inputs == first.inputs
 
 
 def test_another_model_or_other_expectations_are_something_new() -> None:
@@ -238,6 +303,9 @@ def test_the_fingerprint_is_of_what_decides_a_result(tmp_path: Path) -> None:
     expect = plain.expect.model_dump()
     assert fingerprint(make_settings(tmp_path, {"expect": {**expect, "well_timeout_s": 5.0}}), FACTS) == first
     assert fingerprint(make_settings(tmp_path, {"results": {"pictures": "hits"}}), FACTS) == first
+    assert fingerprint(make_settings(tmp_path, {"expect": {**expect, "layout": "/data/P1.csv"}}), FACTS) == first
+    assert fingerprint(make_settings(tmp_path, {"expect": {**expect, "projection": "mean"}}), FACTS) != first
+    assert fingerprint(make_settings(tmp_path, {"expect": {**expect, "flatfield": "instrument"}}), FACTS) != first
     assert fingerprint(plain, replace(FACTS, device="cuda:0")) == first
     assert fingerprint(make_settings(tmp_path, {"expect": {**expect, "bit_depth": 12}}), FACTS) != first
     assert fingerprint(make_settings(tmp_path, {"explain": {"policy": "all"}}), FACTS) != first
@@ -275,6 +343,7 @@ def test_logits_and_embeddings_come_back_to_the_last_bit(values: list[float]) ->
         rejection("stray.tiff", acquisition=None, plane=None, channel=None, sha256=None),
         rejection('new\nline "quoted" \\ …'),
         rejection("no name.tiff", plane=None, channel=None),
+        rejection("projection.tiff", plane=PlaneId(SiteId(a_well(time=3), 1), "1", PROJECTION_Z)),
     ],
 )
 def test_a_rejection_is_one_line_and_comes_back_as_it_was(found: Rejection) -> None:
@@ -335,6 +404,96 @@ def test_a_plate_says_what_it_was_made_with_and_how_far_it_is(tmp_path: Path) ->
     assert said["revisions"] == 3
     assert said["instrument_plate_id"] == "BR-1"
     assert said["contrast"] == {"DNA": {"black": 1.23, "white": 100.0}}
+
+
+def plate_said(tmp_path: Path, **news: Any) -> PlateFile:
+    return plate_file(
+        plate_news(**news), make_settings(tmp_path), FACTS, [], opened_at=NOON, finished_at=None, contrast=None
+    )
+
+
+def test_a_plate_says_what_is_expected_and_how_each_channel_was_taken(tmp_path: Path) -> None:
+    facts = ChannelFacts("1", "HOECHST 33342", 375.0, 456.0, 40.0, 1.196, "20x, NA 0.4", 16)
+    said = json.loads(
+        plate_said(
+            tmp_path,
+            expected=ExpectedPlate("metadata", 96, 69120, 9, 2, 5, 8, 12),
+            taken={"DNA": facts, "6": ChannelFacts("6")},
+            flatfield="Harmony's profile of each channel",
+            problem="no pixel size is known",
+        ).text()
+    )
+    assert said["expected"] == {
+        "source": "metadata",
+        "wells": 96,
+        "planes": 69120,
+        "sites": 9,
+        "time_points": 2,
+        "z_steps": 5,
+        "rows": 8,
+        "columns": 12,
+    }
+    assert (said["expectations_from"], said["sites_per_well"]) == ("metadata", 9)
+    assert said["channels"]["DNA"] == {
+        "id": "1",
+        "name": "HOECHST 33342",
+        "excitation_nm": 375.0,
+        "emission_nm": 456.0,
+        "exposure_ms": 40.0,
+        "pixel_size_um": 1.196,
+        "objective": "20x, NA 0.4",
+        "bit_depth": 16,
+    }
+    assert said["channels"]["6"]["exposure_ms"] is None
+    assert said["flatfield"] == "Harmony's profile of each channel"
+    assert said["problem"] == "no pixel size is known"
+    assert said["projection"] == "max"
+
+
+METADATA = ExpectedPlate("metadata", wells=96, sites=9, rows=8, columns=12)
+
+
+@pytest.mark.parametrize(
+    ("news", "said"),
+    [
+        ({}, True),
+        (
+            {"expected": METADATA, "taken": {"DNA": ChannelFacts("1")}, "flatfield": "a profile", "problem": "none"},
+            True,
+        ),
+        ({"expected": replace(METADATA, wells=None)}, True),
+        ({"expected": replace(METADATA, wells=95)}, False),
+        ({"expected": replace(METADATA, planes=4)}, False),
+        ({"expected": ExpectedPlate("learned", wells=1)}, True),
+        ({"taken": {"DNA": ChannelFacts("1", "DAPI")}}, False),
+        ({"flatfield": "another"}, False),
+        ({"problem": "another"}, False),
+        ({"state": PlateState.FINISHED}, False),
+    ],
+)
+def test_news_is_what_a_plates_file_does_not_say(news: dict[str, Any], said: bool, tmp_path: Path) -> None:  # noqa: FBT001 (a table)
+    known = {"expected": METADATA, "taken": {"DNA": ChannelFacts("1")}, "flatfield": "a profile", "problem": "none"}
+    written = plate_said(tmp_path, **known)
+    nothing: dict[str, Any] = {"expected": ExpectedPlate("settings")}
+    assert says(written, plate_news(**{**nothing, **news})) is said
+
+
+def test_a_plates_file_of_an_earlier_version_is_not_news_for_what_it_could_not_say(tmp_path: Path) -> None:
+    before = plate_said(tmp_path, expected=METADATA).model_copy(update={"expected": None})
+    assert says(before, plate_news(expected=METADATA))
+
+
+def test_results_and_plates_of_an_earlier_version_are_read(tmp_path: Path) -> None:
+    result = json.loads(result_of(draft_of(closed_well())).text())
+    for added in ("content", "projection", "flatfield"):
+        del result[added]
+    del result["sites"]["lacking"]
+    read = WellResult.model_validate_json(json.dumps(result))
+    assert (read.content, read.projection, read.flatfield, read.sites.lacking) == (None, None, "", [])
+    plate = json.loads(plate_said(tmp_path).text())
+    for added in ("expected", "channels", "projection", "flatfield", "layout", "problem"):
+        del plate[added]
+    assert PlateFile.model_validate_json(json.dumps(plate)).channels == {}
 
 
 def test_a_plate_that_acquires_again_has_no_end(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from hcs_daemon.publish.plate_picture import (
     VERDICT_PX,
     class_colours,
     draw_plate,
+    hits_by_compound,
     latest,
     plate_shape,
 )
-from hcs_daemon.publish.schemas import WellResult
+from hcs_daemon.publish.schemas import ContentEntry, ExpectedEntry, LayoutEntry, WellResult
 from hcs_daemon.vocabulary import WellStatus
 from pictured import decoded, model, plate_file, verdict, well_result
 
@@ -65,6 +66,19 @@ def test_one_well_beyond_a_plate_makes_it_the_next_larger() -> None:
     assert plate_shape([WellPosition(32, 48)]) == (32, 48)
 
 
+def expected(rows: int | None, columns: int | None) -> ExpectedEntry:
+    values = dict.fromkeys(("wells", "planes", "sites", "time_points", "z_steps"))
+    return ExpectedEntry(source="metadata", rows=rows, columns=columns, **values)
+
+
+def test_the_shape_is_the_expected_one_where_it_has_the_wells() -> None:
+    wells = [WellPosition(2, 2)]
+    assert plate_shape(wells, expected(16, 24)) == (16, 24)
+    assert plate_shape(wells, expected(1, 24)) == PLATE_SHAPES[6]
+    assert plate_shape(wells, expected(None, None)) == PLATE_SHAPES[6]
+    assert plate_shape([], expected(999, 999)) == (32, 48)
+
+
 def test_a_well_is_shown_at_its_latest_time_point() -> None:
     results = [well_result(well=name, time=time) for name, time in (("A02", 3), ("A02", 1), ("A01", 2), ("A02", 2))]
     assert [(found.well, found.time) for found in latest(results).values()] == [("A01", 2), ("A02", 3)]
@@ -75,6 +89,28 @@ def test_twenty_classes_have_twenty_colours() -> None:
     colours = class_colours(names, "control")
     assert colours["control"] == CONTROL_GREY
     assert len(set(colours.values())) == 20
+
+
+def hit(well: str, compound: str, dose: float | None, label: str = "mito_fragmented") -> WellResult:
+    content = ContentEntry(compound=compound, concentration_um=dose, role="treatment")
+    return well_result(well=well, content=content, prediction=verdict(label))
+
+
+def test_hits_are_named_by_compound_those_of_most_wells_first() -> None:
+    results = [
+        hit("B01", "Taxol", 0.01),
+        hit("B02", "Nocodazole", None),
+        hit("B03", "Nocodazole", 5.0),
+        hit("B04", "Nocodazole", 0.3),
+        *(hit(f"C{column:02d}", "Rotenone", 1.0, "er_stress") for column in range(1, 9)),
+        well_result(well="D01"),  # a hit of which nothing is known
+        hit("D02", "DMSO", None).model_copy(update={"prediction": CONTROL}),
+    ]
+    assert hits_by_compound(results) == [
+        "Rotenone 1 µM: er_stress (C01, C02, C03, C04, C05, C06 and 2 more)",
+        "Nocodazole 300 nM to 5 µM: mito_fragmented (B02, B03, B04)",
+        "Taxol 10 nM: mito_fragmented (B01)",
+    ]
 
 
 # ---- by its pixels
@@ -110,6 +146,26 @@ def test_partial_rejected_and_missing_wells_look_different() -> None:
     assert len({found.tobytes() for found in pictures}) == 4
 
 
+def test_hits_of_known_compounds_are_listed_below_the_map() -> None:
+    without = pixels_of([well_result()])
+    listed = pixels_of([hit("B03", "Taxol", 1.0)])
+    assert (without[:900] == listed[:900]).all()
+    assert (listed[900:] != 255).sum() > (without[900:] != 255).sum()
+
+
+def test_what_keeps_a_plate_from_its_results_is_said_in_red() -> None:
+    plain = (pixels_of(plate_of(6))[:200] == BAD).all(axis=2).sum()
+    refused = LayoutEntry(source="layout.csv", sha256=None, problem="it is not there")
+    for changed in ({"problem": "no pixel size is known"}, {"layout": refused}):
+        assert (pixels_of(plate_of(6), **changed)[:200] == BAD).all(axis=2).sum() > plain + 100
+
+
+def test_a_plate_of_several_time_points_says_which_one_is_shown() -> None:
+    first = pixels_of(plate_of(6))
+    last = pixels_of([*plate_of(6), *plate_of(6, time=2)])
+    assert last.shape[0] > first.shape[0]  # a line more
+
+
 def test_a_demonstration_is_banded() -> None:
     assert patches(pixels_of(plate_of(6), model=model(demonstration=True)), DEMONSTRATION)[0][0] > 20000
     assert patches(pixels_of(plate_of(6)), DEMONSTRATION) == []
@@ -118,10 +174,19 @@ def test_a_demonstration_is_banded() -> None:
 @pytest.mark.parametrize("wells", PLATE_SHAPES)
 def test_nothing_reaches_the_border_whatever_the_names(wells: int) -> None:
     results = [
-        found.model_copy(update={"prediction": verdict(f"class {number % 20} " + "of a long name " * 6), "time": 3})
+        found.model_copy(
+            update={
+                "prediction": verdict(f"class {number % 20} " + "of a long name " * 6),
+                "time": 3,
+                "content": ContentEntry(compound=f"{number % 30}" + "x" * 200, concentration_um=1.0, role=""),
+            }
+        )
         for number, found in enumerate(plate_of(wells))
     ]
-    pixels = pixels_of(results, plate="P" * 300, acquisition="a " * 300, instrument="i" * 200)
+    refused = LayoutEntry(source="layout.csv", sha256=None, problem="wells " * 300)
+    pixels = pixels_of(
+        results, plate="P" * 300, acquisition="a " * 300, instrument="i" * 200, problem="why " * 300, layout=refused
+    )
     assert pixels.shape[1] == 1600
     for edge in (pixels[:16], pixels[-12:], pixels[:, :32], pixels[:, -32:]):
         assert (edge == 255).all()

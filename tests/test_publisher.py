@@ -126,6 +126,14 @@ def test_later_time_points_have_files_of_their_own(tmp_path: Path) -> None:
     desk.publish(closed_well(time=2))
     assert stems(desk) == ["B03", "B03.t002"]
     assert (desk.result("B03.t002")["well"], desk.result("B03.t002")["time"]) == ("B03", 2)
+    desk.publish(closed_well(time=2, edition=2))
+    assert (desk.result("B03")["revision"], desk.result("B03.t002")["revision"]) == (1, 2)
+    assert [path.name for path in (desk.folder / "revisions").iterdir()] == ["B03.t002.r1.json"]
+    desk.tell(FINISHED)
+    desk.pass_time()
+    table = pq.read_table(desk.folder / "profiles.parquet")
+    assert (table["Metadata_Time"].to_pylist(), table["Metadata_Revision"].to_pylist()) == ([1, 2], [1, 2])
+    assert desk.plate()["wells"]["complete"] == 2
 
 
 # ---- what could not be explained or predicted
@@ -822,6 +830,23 @@ def test_no_picture_stays_beside_a_result_that_it_does_not_show(tmp_path: Path) 
     assert revisions == [1, 2, 3]
     assert desk.pictures() == ["B03"]
     assert (desk.folder / "wells" / "B03.png").read_bytes().startswith(b"png B03 ")
+
+
+def test_every_time_point_has_a_picture_and_the_plate_shows_the_last(tmp_path: Path) -> None:
+    desk = Gallery(tmp_path)
+    desk.tell(plate_news())
+    for time in (1, 2):
+        desk.publish(closed_well("B03", time=time))
+    desk.tell(FINISHED)
+    desk.draw()
+    assert desk.pictures() == ["B03", "B03.t002"]
+    (desk.folder / "wells" / "B03.t002.png").unlink()
+    again = desk.again()
+    (wanted,) = again.tell(FINISHED)
+    assert wanted.site.well == well_id("B03", time=2)
+    again.tell(answered(wanted))
+    again.draw()
+    assert again.pictures() == ["B03", "B03.t002"]
 
 
 def test_with_hits_only_they_are_drawn(tmp_path: Path) -> None:

@@ -71,6 +71,21 @@ def test_intake_gets_every_well_with_its_planes_and_what_was_predicted(tmp_path:
     assert plate.rejections == (rejection(),)
 
 
+def test_every_time_point_is_restored_and_not_written_again(tmp_path: Path) -> None:
+    desk = Desktop(tmp_path)
+    desk.tell(plate_news())
+    closed = [closed_well("B03", time=time) for time in (1, 2, 11)]
+    for each in closed:
+        desk.publish(each)
+    again = desk.restart(tmp_path)
+    found = {well.well: well for well in the_plate(again).wells}
+    assert found.keys() == {each.well for each in closed}
+    for each in closed:
+        assert (found[each.well].inputs, found[each.well].predicted) == (each.inputs, each.ready)
+        assert again.tell(each, *predictions_of(each)) == []
+    assert len(again.ledger()) == 3
+
+
 def test_a_finished_plate_is_restored_as_finished(tmp_path: Path) -> None:
     desk = begun(tmp_path)
     desk.tell(plate_news(PlateState.FINISHED))

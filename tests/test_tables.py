@@ -10,17 +10,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from hcs_daemon.publish.documents import WellDraft, well_result
-from hcs_daemon.publish.schemas import WellResult
+from hcs_daemon.publish.schemas import ContentEntry, WellResult
 from hcs_daemon.publish.tables import profile_table, site_table
 from hcs_daemon.publish.verdict import judge
 from hcs_daemon.records import WellClosed
 from wells import CONTROL, FACTS, NOON, TREATED, closed_well, predicted
 
 
-def result_of(closed: WellClosed, logits: tuple[float, ...] = TREATED) -> WellResult:
+def result_of(
+    closed: WellClosed, logits: tuple[float, ...] = TREATED, inside: ContentEntry | None = None
+) -> WellResult:
     found = {site: predicted(closed, site, logits) for site in closed.ready}
     draft = WellDraft(closed, judge(FACTS, found, 0.9), found, {})
-    return well_result(draft, FACTS, "f" * 64, revision=1, published_at=NOON, latency_s=1.0)
+    return well_result(draft, FACTS, "f" * 64, revision=1, published_at=NOON, latency_s=1.0, inside=inside)
 
 
 def read(data: bytes) -> Any:
@@ -69,6 +71,34 @@ def test_a_well_of_which_nothing_was_analysed_has_no_row() -> None:
     assert nothing.prediction is None
     assert [row["Metadata_Well"] for row in read(profile_table([*RESULTS, nothing])).to_pylist()] == ["B03", "C01"]
     assert read(site_table([nothing])).num_rows == 0
+
+
+def test_what_is_in_a_well_stands_beside_its_features() -> None:
+    taxol = ContentEntry(compound="Taxol", concentration_um=0.1, role="treatment")
+    found = [result_of(closed_well("B03", sites=(1, 2)), inside=taxol), *RESULTS[1:]]
+    for make, rows in ((site_table, 2), (profile_table, 1)):
+        table = read(make(found))
+        assert table["Metadata_Compound"].to_pylist() == ["Taxol"] * rows + [""]
+        assert table["Metadata_Concentration"].to_pylist() == [0.1] * rows + [None]
+        assert table["Metadata_Role"].to_pylist() == ["treatment"] * rows + [""]
+
+
+@pytest.mark.parametrize("make", [site_table, profile_table])
+def test_columns_have_the_same_types_whatever_is_in_them(make: Any) -> None:
+    nothing = result_of(closed_well("D04", sites=(), expected_sites=1, rejected=(1,)))
+    metadata = [
+        [field for field in read(make(found)).schema if field.name.startswith("Metadata_")]
+        for found in (RESULTS, [nothing])
+    ]
+    assert metadata[0] == metadata[1]
+    assert read(make(RESULTS)).schema.field("Metadata_Concentration").type == pa.float64()
+
+
+def test_time_points_have_rows_of_their_own() -> None:
+    found = [result_of(closed_well("B03", time=time)) for time in (1, 2, 10)]
+    for make in (site_table, profile_table):
+        rows = read(make(found)).to_pylist()
+        assert [(row["Metadata_Well"], row["Metadata_Time"]) for row in rows] == [("B03", 1), ("B03", 2), ("B03", 10)]
 
 
 def test_a_plane_that_is_one_grey_has_no_focus() -> None:

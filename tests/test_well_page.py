@@ -13,7 +13,7 @@ from fakes import CHANNELS
 from hcs_daemon.publish.documents import DEMONSTRATION
 from hcs_daemon.publish.lettering import line_height, width
 from hcs_daemon.publish.page import SMALL, Bar, Block, Image, Item, Rect, Words
-from hcs_daemon.publish.schemas import QualityEntry, SitesEntry
+from hcs_daemon.publish.schemas import ContentEntry, LackingEntry, QualityEntry, SitesEntry
 from hcs_daemon.publish.studio import WellPicture
 from hcs_daemon.publish.well_page import MIDDLE_PX, Page, lay_out
 from hcs_daemon.records import COMPLETENESS_LIMIT, EFFICIENCY_LIMIT
@@ -84,7 +84,21 @@ def any_picture(draw: st.DrawFn) -> WellPicture:
         channels=channels,
         classes=[label, "another"],
         status=draw(st.sampled_from(WellStatus)),
-        sites=SitesEntry(expected=9, analysed=1, missing=numbers, rejected=numbers[:7], failed=numbers[:3]),
+        content=draw(st.sampled_from([ContentEntry(compound=label, concentration_um=1e-7, role=against), None])),
+        projection=draw(st.sampled_from(["best_focus", 12, None])),
+        flatfield=draw(st.text(max_size=300)),
+        sites=SitesEntry(
+            expected=9,
+            analysed=1,
+            missing=numbers,
+            rejected=numbers[:7],
+            failed=numbers[:3],
+            lacking=[
+                LackingEntry(site=number, channel=channels[0], z=z, refused=z == 3)
+                for number in numbers[:4]
+                for z in range(draw(st.sampled_from([1, 60])))
+            ],
+        ),
         prediction=draw(st.sampled_from([verdict(label), None])),
         explanation=draw(st.sampled_from([found, None])),
         model=model(demonstration=draw(st.booleans())).model_copy(update={"name": draw(NAMES)}),
@@ -287,6 +301,52 @@ def test_a_demonstration_is_said_once_and_large() -> None:
 def test_the_time_point_is_named_from_the_second_on() -> None:
     assert words_of(lay_out(explained_picture()), "title") == "P1 · B03"
     assert words_of(lay_out(explained_picture(time=2)), "title") == "P1 · B03 · time point 2"
+
+
+@pytest.mark.parametrize(
+    ("micromolar", "role", "said"),
+    [
+        (0.033, "treatment", "Taxol 33 nM · treatment"),
+        (10.0, "", "Taxol 10 µM"),
+        (2500.0, "reference", "Taxol 2.5 mM · reference"),
+        (1e-5, "", "Taxol 10 pM"),
+        (0.0, "control", "Taxol 0 µM · control"),
+        (None, "control", "Taxol · control"),
+    ],
+)
+def test_what_is_in_the_well_stands_below_its_name(micromolar: float | None, role: str, said: str) -> None:
+    content = ContentEntry(compound="Taxol", concentration_um=micromolar, role=role)
+    page = lay_out(explained_picture(content=content))
+    assert words_of(page, "content") == said
+    places = {item.role: item.rect.y for item in page.items if isinstance(item, Words)}
+    assert places["title"] < places["content"] < places["verdict"]
+
+
+def test_without_a_layout_nothing_is_said_of_it() -> None:
+    assert words_of(lay_out(explained_picture()), "content") == ""
+
+
+def test_of_a_stack_the_projection_is_named_and_so_is_the_flat_field() -> None:
+    stack = [plane_of(3, channel).model_copy(update={"z": z}) for channel in CHANNELS for z in (1, 2)]
+    page = lay_out(explained_picture(inputs=stack, projection="best_focus", flatfield="Harmony's profiles"))
+    said = words_of(page, "provenance")
+    assert said.startswith("projection best focus of the z stack · flat field: Harmony's profiles · model tiny")
+    page = lay_out(explained_picture(inputs=stack, projection=2))
+    assert words_of(page, "provenance").startswith("step 2 of the z stack · model tiny")
+    assert words_of(lay_out(explained_picture(projection="max")), "provenance").startswith("model tiny")
+
+
+def test_the_planes_that_a_site_lacks_are_named_with_their_steps() -> None:
+    lacking = [
+        LackingEntry(site=4, channel="ER", z=2, refused=True),
+        LackingEntry(site=4, channel="ER", z=3, refused=False),
+        LackingEntry(site=5, channel="Mito", z=1, refused=False),
+    ]
+    sites = SitesEntry(expected=3, analysed=1, missing=[4, 5], rejected=[], failed=[], lacking=lacking)
+    inputs = [plane_of(4, "DNA"), plane_of(4, "ER"), plane_of(5, "DNA")]
+    said = all_words(lay_out(explained_picture(sites=sites, status=WellStatus.PARTIAL, inputs=inputs)))
+    assert "site 4: accepted DNA; not there ER z 2 (refused), z 3" in said
+    assert "site 5: accepted DNA; not there Mito" in said
 
 
 def test_a_long_plate_name_is_cut_before_the_well() -> None:
