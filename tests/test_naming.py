@@ -5,9 +5,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from hcs_daemon.config import Watch
-from hcs_daemon.errors import SettingsError
 from hcs_daemon.instruments import instrument_for
-from hcs_daemon.instruments.naming import acquisition_from, is_no_data, name_of_root
+from hcs_daemon.instruments.naming import Grammar, acquisition_from, is_no_data, name_of_root
 from hcs_daemon.plate import AcquisitionId
 
 
@@ -72,15 +71,31 @@ def test_other_files_may_be_data(path: str) -> None:
     assert not is_no_data(PurePosixPath(path))
 
 
-@pytest.mark.parametrize(("instrument", "name"), [("auto", "harmony"), ("harmony", "harmony"), ("pattern", "pattern")])
-def test_the_settings_name_the_instrument(tmp_path: Path, instrument: str, name: str) -> None:
+@pytest.mark.parametrize("instrument", ["auto", "harmony", "imagexpress", "incell", "ome", "pattern"])
+def test_the_settings_name_the_instrument(tmp_path: Path, instrument: str) -> None:
     pattern = r"(?P<well>.*)_(?P<channel>.*)" if instrument == "pattern" else ""
     watch = Watch.model_validate({"directory": tmp_path, "instrument": instrument, "pattern": pattern})
-    assert instrument_for(watch).name == name
+    assert instrument_for(watch).name == instrument
 
 
-def test_an_instrument_that_is_not_read_yet_is_refused_with_what_can_be_done(tmp_path: Path) -> None:
-    watch = Watch.model_validate({"directory": tmp_path, "instrument": "scanr"})
-    with pytest.raises(SettingsError, match=r'watch\.instrument = "scanr" is not read by this version') as caught:
-        instrument_for(watch)
-    assert '"pattern"' in caught.value.hint
+def test_each_that_asks_for_auto_gets_one_that_has_seen_nothing(tmp_path: Path) -> None:
+    watch = Watch.model_validate({"directory": tmp_path})
+    assert instrument_for(watch) is not instrument_for(watch)
+
+
+def test_a_misfit_says_where_it_ends_and_counts_what_is_telling_only() -> None:
+    grammar = Grammar("a", [("plate", ".+_"), ("well", r"([A-H]\d\d)"), ("ending", r"\.tif")], "P_A01.tif")
+    for name, words, fits in [
+        ("P_A01.png", "after 'P_A01' there is no ending", 3),
+        ("P_Q01.tif", "after 'P_' there is no well", 0),
+        ("P", "at its beginning there is no plate", 0),
+        ("P_A01.tiff", "this name goes on after 'P_A01.tif'", 7),
+    ]:
+        reading = grammar.misfit(name)
+        assert reading.problem == f"a plane is called like P_A01.tif, and {words}"
+        assert reading.fits == fits
+
+
+def test_a_part_that_any_text_fits_hides_nothing() -> None:
+    grammar = Grammar("a", [("plate", ".+"), ("well", r"_([A-H]\d\d)")], "P_A01")
+    assert grammar.misfit("overview").problem.endswith("and in it there is no well")

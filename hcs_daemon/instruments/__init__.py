@@ -1,7 +1,6 @@
 """How each vendor names files and what its metadata promises; `instrument_for` picks the one to use."""
 
 from hcs_daemon.config import Watch
-from hcs_daemon.errors import SettingsError
 from hcs_daemon.instruments.arrayscan import ArrayScan
 from hcs_daemon.instruments.cellvoyager import CellVoyager
 from hcs_daemon.instruments.cytation import Cytation
@@ -28,16 +27,9 @@ INSTRUMENTS: tuple[Instrument, ...] = (
 
 
 def instrument_for(watch: Watch) -> Instrument:
-    """The instrument that the settings name. Raises SettingsError for one that is not read yet."""
+    """The instrument that the settings name; for `auto` a new one, which has seen no folder yet."""
     if watch.instrument == "pattern":
         return Pattern(watch.pattern)
     if watch.instrument == "auto":
         return Auto(INSTRUMENTS)
-    found = next((each for each in INSTRUMENTS if each.name == watch.instrument), None)
-    if found is None:
-        raise SettingsError(
-            f'watch.instrument = "{watch.instrument}" is not read by this version',
-            f'it reads {", ".join(each.name for each in INSTRUMENTS)}, and with "pattern" any name that a regular'
-            " expression describes",
-        )
-    return found
+    return next(each for each in INSTRUMENTS if each.name == watch.instrument)

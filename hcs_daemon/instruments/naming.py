@@ -138,20 +138,30 @@ class Grammar:
         return None if match is None else match.groups("")
 
     def misfit(self, name: str) -> Reading:
-        """An UNKNOWN reading that says where the name stops being one of this grammar's."""
-        fits, at = "", 0
-        for what, part in self._parts:
-            match = re.compile(fits + part, re.IGNORECASE | re.ASCII).match(name)
+        """An UNKNOWN reading that says where the name stops being one of this grammar's.
+
+        A part that any text fits, such as a plate's name, is no sign of the grammar and does not count as fitting.
+        """
+        so_far, where, fits = "", "at its beginning", 0
+        for number, (what, part) in enumerate(self._parts):
+            match = re.compile(f"{so_far}(?P<part{number}>{part})", re.IGNORECASE | re.ASCII).match(name)
             if match is None:
-                where = f"after {name[:at]!r}" if at else "at its beginning"
-                return self._unknown(f"{where} there is no {what}", at)
-            fits, at = fits + part, match.end()
-        return self._unknown(f"this name goes on after {name[:at]!r}", at)
+                return self._unknown(f"{where} there is no {what}", fits)
+            so_far = match.re.pattern
+            telling = (n for n, (_, each) in enumerate(self._parts[: number + 1]) if not _fits_any_text(each))
+            fits = sum(len(match[f"part{n}"]) for n in telling)
+            everything = _fits_any_text(part) and match.end() == len(name)
+            where = "in it" if everything else f"after {name[: match.end()]!r}"
+        return self._unknown(f"this name goes on {where}", fits)
 
     def _unknown(self, why: str, fits: int) -> Reading:
         return Reading(
             FileKind.UNKNOWN, problem=f"{self._vendor} plane is called like {self._example}, and {why}", fits=fits
         )
+
+
+def _fits_any_text(part: str) -> bool:
+    return ".+" in part
 
 
 def is_no_data(path: PurePosixPath) -> bool:

@@ -6,7 +6,7 @@ Planes decide; metadata and the rest follow the folder that they lie in.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -48,10 +48,16 @@ class _Form:
 
 @dataclass(slots=True)
 class _Presence:
-    """How many planes of one instrument were seen in a folder, and the name of one."""
+    """Planes of one instrument in a folder. example: a name. read: names read so far. ahead: names looked at before."""
 
-    planes: int
     example: str
+    read: int = 0
+    ahead: int = 0
+
+    @property
+    def planes(self) -> int:
+        """How many there are, as far as is known."""
+        return max(self.read, self.ahead)
 
 
 @dataclass(slots=True)
@@ -115,7 +121,8 @@ class Auto:
         for path in paths:
             form = self._form(path)
             if len(form.claimants) == 1 and form.planes:
-                self._note(form.planes[0], path)
+                for presence in self._presences(form.planes[0], path):
+                    presence.ahead += 1
 
     def _ask_all(self, root_name: str, path: PurePosixPath) -> Reading:
         said = [(each, each.read_name(root_name, path)) for each in self._instruments]
@@ -262,21 +269,27 @@ class Auto:
 
     def _note(self, instrument: Instrument, path: PurePosixPath) -> _Folder | None:
         """Count a plane where it lies; the folder that is not its instrument's, if one is not."""
-        text = str(path)
-        at = text.rpartition("/")[0]
+        for presence in self._presences(instrument, path):
+            presence.read += 1
+        places = self._places_of(instrument, path)
+        if all(len(folder.present) == 1 for folder in places):
+            return None
+        return next((folder for folder in places if folder.owner != instrument.name), None)
+
+    def _presences(self, instrument: Instrument, path: PurePosixPath) -> Iterator[_Presence]:
+        for folder in self._places_of(instrument, path):
+            found = folder.present.get(instrument.name)
+            yield found or folder.present.setdefault(instrument.name, _Presence(path.name))
+
+    def _places_of(self, instrument: Instrument, path: PurePosixPath) -> tuple[_Folder, ...]:
+        """The folder that holds a plane, and its measurement's."""
+        at = str(path).rpartition("/")[0]
         places = self._places.get((instrument.name, at))
         if places is None:
             names = dict.fromkeys((at or ".", str(instrument.measurement_folder(path))))
             places = tuple(self._folders.setdefault(name, _Folder(name)) for name in names)
             self._places[instrument.name, at] = places
-        for folder in places:
-            presence = folder.present.get(instrument.name)
-            if presence is None:
-                presence = folder.present.setdefault(instrument.name, _Presence(0, path.name))
-            presence.planes += 1
-        if all(len(folder.present) == 1 for folder in places):
-            return None
-        return next((folder for folder in places if folder.owner != instrument.name), None)
+        return places
 
     # ---- forms of names
 
