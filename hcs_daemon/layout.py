@@ -149,7 +149,7 @@ _HEADERS: Mapping[str, tuple[str, ...]] = {
 }
 """What a column is -> its names, folded, the one that counts first before the others."""
 _MISNAMED = "mmolesperliter"
-"""Public sets of the Broad Institute hold micromolar under this name (0.04 … 20 in LINCS Cell Painting)."""
+"""Under this name the platemap of JUMP-Target holds stocks in millimolar, LINCS Cell Painting doses in micromolar."""
 _AMOUNTS = ("conc", "dose")
 """A column with one of these in its name is not passed over."""
 _ROLES = {"control", "reference", "treatment"}
@@ -376,8 +376,8 @@ def _refuse_unread(sheet: _Sheet, line: int, headers: Sequence[str]) -> None:
         if name.endswith(_MISNAMED):
             raise sheet.refuse(
                 line,
-                f"{header!r} holds micromolar in some published sets and millimolar by its name",
-                "call it concentration_um or concentration_mM, as it is",
+                f"{header!r} holds micromolar in some published sets, and stocks in millimolar in others",
+                "call it concentration_um or concentration_mM, as it is, or take it out",
             )
         if any(part in name for part in _AMOUNTS):
             raise sheet.refuse(

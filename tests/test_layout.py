@@ -1,6 +1,7 @@
 """What is in the wells: concentrations in micromolar, and layouts in the shapes that laboratories keep them in."""
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import ROOT
 from hcs_daemon.errors import LayoutError
-from hcs_daemon.layout import check_fits, concentration_um, read_layout
+from hcs_daemon.layout import _HEADERS, _named, check_fits, concentration_um, read_layout
 from hcs_daemon.plate import PlateLayout, WellContent, WellPosition
 from hcs_daemon.simulate.layout import plan_plate, write_layout
 
@@ -168,6 +170,13 @@ def test_a_well_of_which_nothing_is_said_is_left_out(tmp_path: Path) -> None:
 def test_lines_above_the_headers_and_other_columns_are_passed_over(tmp_path: Path) -> None:
     text = "Screen of spring,,,\n\nwell,compound,plated by,moa\nB03,Taxol,nobody,tubulin\n"
     assert read(tmp_path, text) == {"B03": ("Taxol", None, "")}
+
+
+def test_the_manual_names_every_header_that_is_read() -> None:
+    words = re.findall(r"`([^`]+)`", (ROOT / "docs" / "results.md").read_text(encoding="utf-8"))
+    said = {_named(word)[0] for word in words}
+    said |= {f"{name}s" for name in said}
+    assert {name for names in _HEADERS.values() for name in names} <= said
 
 
 # ---- for several plates
