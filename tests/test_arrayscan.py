@@ -2,6 +2,7 @@
 
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,7 +72,8 @@ def test_the_real_planes_of_an_arrayscan_are_known_by_their_names(shared_data: P
 def test_the_real_planes_of_an_arrayscan_hold_no_pixel_size(shared_data: Path) -> None:
     for path in sorted((shared_data / "arrayscan-8bit").glob("*.tif")):
         decoded = decode_plane(path.read_bytes())
-        assert (decoded.pixels.shape, decoded.pixels.dtype) == ((512, 512), "uint8")
+        assert decoded.pixels.shape == (512, 512)
+        assert decoded.pixels.dtype == np.uint8
         assert ArrayScan().read_tags(PurePosixPath(path.name), decoded.tags) is None
         assert ArrayScan().read_metadata(path) is None
 
