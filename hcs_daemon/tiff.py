@@ -199,12 +199,10 @@ def encode_pages(
     description: str = "",
     compression: Literal["none", "lzw", "deflate", "packbits"] = "none",
     software: str = "hcs-daemon simulated instrument",
-    pixel_size_um: float | None = None,
 ) -> bytes:
     """A TIFF of one or several planes, with little beside the pixels.
 
     pages: (height, width) uint8 or uint16 each. description: ImageDescription of the first page, written as UTF-8.
-    pixel_size_um: writes the resolution tags, in pixels a centimetre.
     """
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer) as writer:
@@ -217,8 +215,6 @@ def encode_pages(
                 metadata=None,
                 software=software,
                 description=description.encode() if description and number == 0 else None,
-                resolution=(1e4 / pixel_size_um, 1e4 / pixel_size_um) if pixel_size_um else None,
-                resolutionunit="centimeter" if pixel_size_um else None,
             )
     return buffer.getvalue()
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fakes import no_sleep
 from hcs_daemon.errors import FolderError, SettingsError
-from hcs_daemon.instruments.harmony import Harmony, read_index
+from hcs_daemon.instruments.harmony import Harmony
 from hcs_daemon.instruments.naming import FileKind
 from hcs_daemon.plate import AcquisitionId, WellPosition, plate_wells
 from hcs_daemon.simulate.compounds import CHANNELS
@@ -101,7 +101,7 @@ def test_names_read_back_to_the_wells_of_every_plate(tmp_path: Path, wells: int,
 
 def test_the_index_promises_every_site_and_the_pixel_size(tmp_path: Path) -> None:
     plate = simulate(tmp_path, sites=3)
-    promised = read_index(plate.folder / "Images" / "Index.xml")
+    promised = Harmony().read_metadata(plate.folder / "Images" / "Index.xml")
     assert promised is not None
     assert promised.pixel_size_um == 1.196
     assert set(promised.planes) == set(plate_wells(6))

@@ -11,7 +11,7 @@ from hcs_daemon.simulate.cells import map_cells, populate
 from hcs_daemon.simulate.compounds import CHANNELS, CONTROL, PHENOTYPES, REFERENCES, Compound, Phenotype
 from hcs_daemon.simulate.layout import Role, WellPlan
 from hcs_daemon.simulate.seeds import generator
-from hcs_daemon.simulate.site import PIXEL_SIZE_UM, SimulatedSite, render_site
+from hcs_daemon.simulate.site import PIXEL_SIZE_UM, SimulatedSite, SimulatedStack, render_site, render_stack
 
 SIZE_PX = 160
 REFERENCE = {compound.phenotype: compound for compound in REFERENCES}
@@ -21,6 +21,12 @@ def site(compound: Compound = CONTROL, dose_um: float = 30.0, *, seed: int = 0, 
     role = Role.CONTROL if compound is CONTROL else Role.REFERENCE
     plan = WellPlan(WellPosition.parse(well), compound, 0.0 if compound is CONTROL else dose_um, role)
     return render_site(plan, 1, plate="P", seed=seed, size_px=SIZE_PX)
+
+
+def stack(compound: Compound = CONTROL, *, z_steps: int = 1, time: int = 1) -> SimulatedStack:
+    role = Role.CONTROL if compound is CONTROL else Role.REFERENCE
+    plan = WellPlan(WellPosition.parse("C04"), compound, 0.0 if compound is CONTROL else 30.0, role)
+    return render_stack(plan, 1, plate="P", seed=0, size_px=SIZE_PX, z_steps=z_steps, time=time)
 
 
 def change(treated: SimulatedSite, control: SimulatedSite, channel: int) -> NDArray[np.float64]:
@@ -117,3 +123,32 @@ def test_wells_differ_in_density_as_real_ones_do() -> None:
     dna = [site(well=position.name).pixels[0] for position in plate_wells(96)[:12]]
     filled = [float((plane > 1500).mean()) for plane in dna]
     assert max(filled) > 1.2 * min(filled)
+
+
+@pytest.mark.parametrize("z_steps", [1, 2, 3, 5])
+def test_the_middle_of_a_stack_is_the_site_as_one_step_shows_it(z_steps: int) -> None:
+    made = stack(z_steps=z_steps)
+    assert made.pixels.shape == (5, z_steps, SIZE_PX, SIZE_PX)
+    assert np.array_equal(made.pixels[:, (z_steps - 1) // 2], site().pixels)
+    assert np.array_equal(made.mask, site().mask)
+
+
+def test_a_stack_is_blurred_and_dimmer_the_farther_from_its_middle() -> None:
+    pixels = stack(z_steps=5).pixels.astype(np.float64)
+    for channel in pixels:
+        fine = [float(np.abs(np.diff(step, axis=0)).mean()) for step in channel]
+        bright = [float(step.mean()) for step in channel]
+        for values in (fine, bright):
+            assert values[0] < values[1] < values[2] > values[3] > values[4]
+
+
+def test_no_two_planes_of_a_lapse_share_their_noise_though_the_cells_stay() -> None:
+    first, second, third = (stack(time=time).pixels[0, 0].astype(np.float64) for time in (1, 2, 3))
+    for one, other in ((first, second), (second, third), (first, third)):
+        assert not np.array_equal(one, other)
+        assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.85
+
+
+def test_an_effect_is_planted_at_every_time_point() -> None:
+    for time in (1, 2):
+        assert stack(REFERENCE["er_stress"], time=time).mask.any()

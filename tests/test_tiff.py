@@ -4,6 +4,7 @@ import struct
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ import hostile_tiffs as hostile
 from hcs_daemon.records import Pixels
 from hcs_daemon.tiff import (
     TiffProblem,
+    decode_page,
     decode_plane,
+    encode_pages,
     encode_plane,
     harmony_xml,
     replace_harmony_xml,
@@ -106,6 +109,26 @@ def test_what_is_encoded_decodes_to_the_same(pixels: Pixels) -> None:
     decoded = decode_plane(encode_plane(pixels))
     np.testing.assert_array_equal(decoded.pixels, pixels)
     assert decoded.pixels.dtype == pixels.dtype
+
+
+@pytest.mark.parametrize("compression", ["none", "lzw", "deflate", "packbits"])
+def test_a_plane_comes_back_from_every_codec_with_its_description(
+    compression: Literal["none", "lzw", "deflate", "packbits"],
+) -> None:
+    pixels = plane()
+    decoded = decode_plane(encode_pages([pixels], description="<a>µm</a>", compression=compression))
+    assert np.array_equal(decoded.pixels, pixels)
+    assert decoded.compression.removeprefix("adobe_") == compression
+    assert decoded.tags.description == "<a>µm</a>"
+
+
+def test_pages_come_back_in_their_order_and_the_first_alone_is_described(tmp_path: Path) -> None:
+    pixels = plane()
+    path = tmp_path / "a.ome.tif"
+    path.write_bytes(encode_pages([pixels, pixels + 1, pixels + 2], description="three"))
+    decoded = [decode_page(path, page) for page in (0, 1, 2)]
+    assert all(np.array_equal(each.pixels, pixels + page) for page, each in enumerate(decoded))
+    assert [each.tags.description for each in decoded] == ["three", "", ""]
 
 
 @pytest.mark.parametrize("height", [270, 1080])
