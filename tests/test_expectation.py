@@ -28,3 +28,13 @@ def test_a_log_that_names_a_failed_plane_is_no_plan(*, failed: bool, may_grow: b
     planes = {A1: {(1, 1, "1"): ONE, (2, 1, "1"): ONE}, other: {(1, 1, "1"): ONE}}
     found.promise("mlf", Manifest(planes, never, may_grow=True, last=NOW))
     assert found.may_grow(NOW) is may_grow
+
+
+def test_files_that_promise_the_same_are_held_once() -> None:
+    """A plate of OME-TIFFs has as many descriptions of itself as files."""
+    found = expectation()
+    for name in ("a.ome.tif", "b.ome.tif"):
+        found.promise(name, Manifest({A1: {(1, 1, "1"): ONE, (1, 1, "2"): ONE}}))
+    assert found.manifests["a.ome.tif"] is found.manifests["b.ome.tif"]
+    found.promise("a.ome.tif", Manifest({A1: {(2, 1, "1"): ONE, (2, 1, "2"): ONE}}))
+    assert found.sites(NOW, final=False)[0] == frozenset({1, 2})

@@ -55,7 +55,13 @@ class Expectation:
     # ---- what it is told
 
     def promise(self, name: str, manifest: Manifest) -> bool:
-        """A metadata file came, or came again; whether it taught a channel's name. What several say is added up."""
+        """A metadata file came, or came again; whether it taught a channel's name. What several say is added up.
+
+        Each file of a set of OME-TIFFs says the same of all: it is held once, and taken apart once.
+        """
+        if name not in self.manifests and (same := next((m for m in self.manifests.values() if m == manifest), None)):
+            self.manifests[name] = same
+            return False
         self.manifests[name] = manifest
         self.manifest = merged(self.manifests[each] for each in sorted(self.manifests))
         renamed = self.names.learn(self.manifest.channels)
