@@ -381,6 +381,24 @@ def test_nothing_of_it_stays_when_the_size_of_the_plate_becomes_known_later(tmp_
     assert "lacks: C04; " in desk.plate()["layout"]["problem"]
 
 
+def test_after_a_start_it_stays_refused_while_the_metadata_is_not_read_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    desk = begun(bench)
+    desk.tell(plate_news(expected=SMALL))
+    desk.pass_time(60)
+    before = revisions(desk)
+    again = bench.restart(desk)
+    for _ in range(2):
+        again.tell(plate_news())
+        again.pass_time(60)
+    again.publish(closed_well("A01"))
+    assert again.result("A01")["content"] is None
+    again.tell(plate_news(expected=SMALL))
+    again.pass_time(60)
+    assert revisions(again) == [*before, ("A01", 1)]
+    assert "lacks: C04; " in again.plate()["layout"]["problem"]
+
+
 def test_a_file_that_cannot_be_read_any_more_takes_nothing_away(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     desk = begun(bench)

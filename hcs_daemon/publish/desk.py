@@ -38,7 +38,8 @@ class Desk:
     damaged: where results lay that somebody changed while this plate was put away. pictures_missing: wells whose
     picture an earlier run did not finish. written: plate.json as it is on the disk. stale: something came since the
     plate-level files were last compared with it. refreshing: they wait for the disk. refresh_s: when they may be
-    written next, monotonic seconds. layout: what is in the wells; look_s: when its file is looked at next.
+    written next, monotonic seconds. layout: what is in the wells; look_s: when its file is looked at next. plate_shape:
+    rows and columns, the last that were said: after a start, metadata may be read again late.
     """
 
     acquisition: AcquisitionId
@@ -61,10 +62,19 @@ class Desk:
     refresh_s: float = float("-inf")
     layout: LayoutWord = field(default_factory=LayoutWord)
     look_s: float = float("-inf")
+    plate_shape: tuple[int | None, int | None] = (None, None)
     rejected_file: LineFile = field(init=False)
 
     def __post_init__(self) -> None:
         self.rejected_file = LineFile(self.folder / REJECTED_NAME)
+        if self.written is not None and self.written.expected is not None:
+            self.plate_shape = (self.written.expected.rows, self.written.expected.columns)
+
+    def hear(self, news: PlateNews) -> None:
+        """Take intake's word."""
+        self.news, self.stale = news, True
+        if news.expected.rows is not None and news.expected.columns is not None:
+            self.plate_shape = (news.expected.rows, news.expected.columns)
 
     @property
     def waiting(self) -> bool:
@@ -88,12 +98,6 @@ class Desk:
         finished = self.written is not None and self.written.state is PlateState.FINISHED
         acquiring = self.news is not None and (self.news.state is PlateState.ACQUIRING or not finished)
         return acquiring or self.waiting
-
-    @property
-    def plate_shape(self) -> tuple[int | None, int | None]:
-        """Rows and columns of the plate, as far as they are known."""
-        expected = self.news.expected if self.news is not None else self.written.expected if self.written else None
-        return (None, None) if expected is None else (expected.rows, expected.columns)
 
     @property
     def made_otherwise(self) -> bool:

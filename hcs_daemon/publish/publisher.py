@@ -229,7 +229,7 @@ class Publisher:
 
     def _hear(self, desk: Desk, news: PlateNews, now_s: float) -> None:
         self._notice_move(desk, news)
-        desk.news, desk.stale = news, True
+        desk.hear(news)
         desk.opened_at = desk.opened_at or self._now_utc()
         if news.state is PlateState.FINISHED:
             # every well is closed with the predictions that it uses; what failed is needed if its well is closed again
