@@ -6,6 +6,7 @@ All are frozen, ordered and hashable, so that they serve as keys and sort as a p
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Self
 
 _WELL_NAME = re.compile(r"([A-Za-z]{1,2})0*([1-9]\d?)")
@@ -117,3 +118,19 @@ def plate_wells(wells: int) -> list[WellPosition]:
     """All positions of a plate of 6, 24, 96, 384 or 1536 wells, row by row."""
     rows, columns = PLATE_SHAPES[wells]
     return [WellPosition(row, column) for row in range(1, rows + 1) for column in range(1, columns + 1)]
+
+
+_TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
+
+
+def split_page(path: Path) -> tuple[Path, int | None]:
+    """A plane's file, and which page of it: `a.ome.tif#3` is the fourth page of `a.ome.tif`; None for a whole file."""
+    name, mark, page = path.name.rpartition("#")
+    if mark and page.isdecimal() and page.isascii() and PurePosixPath(name).suffix.lower() in _TIFF_SUFFIXES:
+        return path.with_name(name), int(page)
+    return path, None
+
+
+def with_page(path: Path, page: int) -> Path:
+    """The name of one page of a bundle, as `split_page` takes it apart again."""
+    return path.with_name(f"{path.name}#{page}")

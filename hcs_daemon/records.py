@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hcs_daemon.plate import AcquisitionId, PlaneId, PlateLayout, SiteId, WellId
+from hcs_daemon.plate import AcquisitionId, PlaneId, PlateLayout, SiteId, WellId, split_page
 from hcs_daemon.vocabulary import PlateState, Reason, Used, Verdict, WellStatus
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -85,6 +85,12 @@ class PlaneRecord:
     measures: PlaneMeasures
     seen_at: datetime
 
+    @property
+    def content(self) -> str:
+        """The SHA-256 of its file; of a page of a bundle, whose pages all have that, with the page's number."""
+        _, page = split_page(Path(self.source.path))
+        return self.source.sha256 if page is None else f"{self.source.sha256}#{page}"
+
 
 @dataclass(frozen=True, slots=True)
 class Plane:
@@ -131,10 +137,10 @@ class ChannelImage:
     @property
     def key(self) -> str:
         """What the image is made of: the SHA-256 of its file, or of all that it was made from and how."""
-        digests = [plane.source.sha256 for plane in self.planes]
-        if len(digests) == 1 and not self.correction:
-            return digests[0]
-        return hashlib.sha256("\n".join([self.projection, self.correction, *digests]).encode()).hexdigest()
+        contents = [plane.content for plane in self.planes]
+        if contents == [self.planes[0].source.sha256] and not self.correction:
+            return contents[0]
+        return hashlib.sha256("\n".join([self.projection, self.correction, *contents]).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,81 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from fakes import CHANNELS, Clock, FakeDevice, InlineExecutor, make_settings, no_sleep
-from hcs_daemon.config import Settings
-from hcs_daemon.device.batching import Batcher
-from hcs_daemon.instruments import instrument_for
-from hcs_daemon.intake.arrival import Hints, Scanner
-from hcs_daemon.intake.intake import Intake
-from hcs_daemon.pipeline import DeviceStage, IntakeStage, Mail, Mailbox, PublishStage
+from fakes import CHANNELS, Clock, make_settings, no_sleep
+from hcs_daemon.pipeline import Mail, Mailbox
 from hcs_daemon.plate import WellPosition
-from hcs_daemon.publish.publisher import Publisher
 from hcs_daemon.records import ExplainTask, Site, SiteReturned, SiteWanted
 from hcs_daemon.simulate.instrument import simulate_plate
 from hcs_daemon.simulate.spoil import eight_bit_scaled, truncated
-from hcs_daemon.telemetry import Telemetry, parse_metrics
-
-
-class Spine:
-    """The three stages and a scanner, as the service makes them, in one thread and on a fake clock."""
-
-    def __init__(self, settings: Settings, clock: Clock, *, site_limit: int = 32) -> None:
-        self.clock = clock
-        self.telemetry = Telemetry("1")
-        channels = tuple(settings.expect.channels)
-        self.device = FakeDevice(self.telemetry, channels)
-        self.publisher = Publisher(
-            settings, self.device.facts, self.telemetry, now_utc=clock.utc, drawing=InlineExecutor()
-        )
-        self.restored = self.publisher.open(clock.now)
-        self.mail = Mail(site_limit=site_limit)
-        self.readers = InlineExecutor()
-        self.intake = Intake(
-            root=settings.watch.directory,
-            instrument=instrument_for(settings.watch),
-            settings=settings,
-            channels=channels,
-            telemetry=self.telemetry,
-            readers=self.readers,
-            reads_at_once=4,
-            wake=lambda: None,
-            restored=self.restored,
-            now_utc=clock.utc,
-            finite=False,
-        )
-        self.scanner = Scanner(
-            settings.watch.directory,
-            settings.watch.rescan_s,
-            Hints(self.telemetry),
-            self.telemetry,
-            self.mail.scans.put,
-        )
-        self.intake_stage = IntakeStage(self.intake, self.mail)
-        self.device_stage = DeviceStage(
-            self.device, Batcher(settings.model.batch_sites, settings.model.max_wait_s), self.mail, self.telemetry
-        )
-        self.publish_stage = PublishStage(self.publisher, self.mail, self.telemetry)
-
-    def round(self) -> bool:
-        """One step of everything; whether anything was done."""
-        self.scanner.step(self.clock.now)
-        stages = (self.intake_stage, self.device_stage, self.publish_stage)
-        worked = [stage.step(self.clock.now) for stage in stages]
-        return any(worked)
-
-    def run(self, seconds: float) -> None:
-        """Let so many seconds pass, half a second at a time, each until nothing more is done."""
-        for _ in range(round(seconds / 0.5)):
-            while self.round():
-                pass
-            self.clock.advance(0.5)
-
-    def metrics(self) -> dict[str, float]:
-        return parse_metrics(self.telemetry.render().decode())
-
-    def end(self) -> None:
-        """As at the end of the service."""
-        self.publisher.finish(self.clock.now)
+from spine import Spine
 
 
 def simulate(folder: Path, wells: int = 6, **arguments: Any) -> Path:

@@ -205,19 +205,3 @@ def acquisition_from(root_name: str, measurement: PurePosixPath) -> AcquisitionI
 def measurement_name(acquisition: AcquisitionId) -> str:
     """A measurement folder's name that `acquisition_from` reads as this acquisition."""
     return f"{acquisition.plate}__{acquisition.acquisition}"
-
-
-TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
-
-
-def split_page(path: Path) -> tuple[Path, int | None]:
-    """A plane's file, and which page of it: `a.ome.tif#3` is the fourth page of `a.ome.tif`; None for a whole file."""
-    name, mark, page = path.name.rpartition("#")
-    if mark and page.isdecimal() and page.isascii() and PurePosixPath(name).suffix.lower() in TIFF_SUFFIXES:
-        return path.with_name(name), int(page)
-    return path, None
-
-
-def with_page(path: Path, page: int) -> Path:
-    """The name of one page of a bundle, as `split_page` takes it apart again."""
-    return path.with_name(f"{path.name}#{page}")

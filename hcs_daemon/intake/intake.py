@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from hcs_daemon.config import Settings
 from hcs_daemon.instruments.manifest import Manifest
-from hcs_daemon.instruments.naming import FileKind, Instrument, PlaneAddress, Reading, name_of_root, with_page
+from hcs_daemon.instruments.naming import FileKind, Instrument, PlaneAddress, Reading, name_of_root
 from hcs_daemon.intake import refusals
 from hcs_daemon.intake.arrival import ScanReport
 from hcs_daemon.intake.assembly import PlateBook
@@ -46,7 +46,7 @@ from hcs_daemon.intake.stability import Settling
 from hcs_daemon.intake.state import FileEntry, IntakeState, ToDevice, ToPublish
 from hcs_daemon.intake.validation import Expected, Refusal
 from hcs_daemon.intake.verdicts import Verdicts
-from hcs_daemon.plate import AcquisitionId, PlaneId, SiteId, WellId
+from hcs_daemon.plate import AcquisitionId, PlaneId, SiteId, WellId, with_page
 from hcs_daemon.records import PlaneRecord, Restored, Sighting, SiteWanted, StableFile
 from hcs_daemon.telemetry import Event, Telemetry, get_log
 from hcs_daemon.vocabulary import Stage
@@ -451,6 +451,7 @@ class Intake:
             if file.rejection is None and (before := self._history.recall(file)) is not None:
                 file.rejection = before.rejection
             if problem := plate.expectation.contradiction():
+                plate.news_s = float("-inf")  # this is said at once
                 self._unopened.discard(file.path)
                 self._verdicts.refuse(file, refusals.contradiction(problem), None, now)
             else:

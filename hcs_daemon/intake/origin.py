@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from hcs_daemon.errors import SettingsError
-from hcs_daemon.instruments.naming import FileKind, Instrument, as_text, name_of_root, split_page
+from hcs_daemon.instruments.naming import FileKind, Instrument, as_text, name_of_root
 from hcs_daemon.intake.arrival import ScanReport
-from hcs_daemon.plate import AcquisitionId
+from hcs_daemon.plate import AcquisitionId, split_page
 from hcs_daemon.records import Restored, RestoredPlate, Sighting, SourceFile
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from hcs_daemon.instruments.manifest import FlatField
-from hcs_daemon.instruments.naming import split_page
 from hcs_daemon.intake.projection import Fold
 from hcs_daemon.intake.validation import Expected, Refusal, examine
+from hcs_daemon.plate import split_page
 from hcs_daemon.records import ChannelFacts, ChannelImage, Pixels, PlaneMeasures, PlaneRecord, Sighting, StableFile
 from hcs_daemon.tiff import MAX_PLANE_BYTES, DecodedTiff, TiffProblem, TiffTags, decode_page, decode_plane
 from hcs_daemon.vocabulary import Reason
@@ -189,9 +189,9 @@ def _read_again(layer: Layer) -> Pixels | Unread:
         if isinstance(pixels, Unread):
             return pixels
         if fold is None:
-            fold = Fold(layer.image.projection, record.source.sha256, pixels)
-        elif record.source.sha256 not in fold.members:
-            fold.add(record.source.sha256, pixels)
+            fold = Fold(layer.image.projection, record.content, pixels)
+        elif record.content not in fold.members:
+            fold.add(record.content, pixels)
     assert fold is not None  # an image has a plane
     return fold.finished()
 

@@ -7,9 +7,9 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 from hcs_daemon.config import Settings
-from hcs_daemon.instruments.naming import FileKind, Instrument, PlaneAddress, as_text, split_page
+from hcs_daemon.instruments.naming import FileKind, Instrument, PlaneAddress, as_text
 from hcs_daemon.intake.assembly import PlateBook, WellBook
-from hcs_daemon.plate import AcquisitionId, PlaneId, WellId
+from hcs_daemon.plate import AcquisitionId, PlaneId, WellId, split_page
 from hcs_daemon.records import ExplainTask, PlateNews, Rejection, Sighting, Site, SiteReturned, WellClosed
 from hcs_daemon.telemetry import Telemetry
 from hcs_daemon.vocabulary import PlaneOutcome, PlateState

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from hcs_daemon.config import Expect
 from hcs_daemon.errors import FolderError
-from hcs_daemon.instruments.naming import FileKind, Instrument, PlaneAddress, as_text, name_of_root, with_page
+from hcs_daemon.instruments.naming import FileKind, Instrument, PlaneAddress, as_text, name_of_root
 from hcs_daemon.intake import refusals
 from hcs_daemon.intake.arrival import list_files
 from hcs_daemon.intake.assembly import VOTES_FOR_A_SHAPE
@@ -24,7 +24,7 @@ from hcs_daemon.intake.channels import ChannelNames
 from hcs_daemon.intake.opening import Bundle, open_bundle
 from hcs_daemon.intake.reading import Changed, Decoded, Gone, NotYet, Refused, look, read_plane
 from hcs_daemon.intake.validation import Expected, Refusal
-from hcs_daemon.plate import AcquisitionId
+from hcs_daemon.plate import AcquisitionId, with_page
 from hcs_daemon.records import PlaneMeasures, Sighting, StableFile
 from hcs_daemon.vocabulary import Reason
 
