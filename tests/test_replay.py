@@ -102,6 +102,32 @@ def test_folders_of_other_instruments_are_replayed_too(shared_data: Path, tmp_pa
     assert contents(report.folder) == contents(shared_data / "arrayscan-8bit")
 
 
+def test_a_stack_and_a_time_lapse_come_step_after_step_without_failing(shared_data: Path, tmp_path: Path) -> None:
+    lapse = again(shared_data / "imagexpress-timelapse", tmp_path)
+    assert (lapse.planes, lapse.others) == (12, 0)
+    source = shared_data / "imagexpress-z-mix"
+    seen: list[str] = []
+
+    def look(_seconds: float) -> None:
+        steps = {path.parent.name for path in (tmp_path / "slow").rglob("*") if path.is_file()}
+        seen.extend(sorted(steps - set(seen)))
+
+    stack = again(source, tmp_path / "slow", speed=100.0, sleep=look)
+    assert (stack.planes, stack.others) == (96, 96)  # a thumbnail a plane
+    assert seen == ["1334", *(f"ZStep_{step}" for step in range(1, 11))]
+
+
+def test_what_an_instrument_writes_before_the_planes_is_replayed_before_them(shared_data: Path, tmp_path: Path) -> None:
+    source = shared_data / "cv8000-stack" / "CV8000-Minimal-DataSet-2C-3W-4S-FP2-stack"
+    names = order(source, tmp_path / "out")
+    planes = [index for index, name in enumerate(names) if "_T0001F" in name]
+    assert (again(source, tmp_path / "fast").planes, len(planes)) == (96, 96)
+    before, after = names[: planes[0]], names[planes[-1] + 1 :]
+    assert {name[:3] for name in before if name.endswith(".tif")} == {"DC_", "SC_"}
+    assert {Path(name).suffix for name in before} == {".tif", ".mes", ".wpi", ".wpp"}
+    assert {"MeasurementData.mlf", "MeasurementDetail.mrf"} <= set(after)
+
+
 def test_files_can_be_spoiled_on_the_way(recorded: Path, tmp_path: Path) -> None:
     target = Path("Images") / "r01c02f01p01-ch3sk1fk1fl1.tiff"
     report = again(recorded, tmp_path / "in", alter=lambda path, data: data[:10] if path == target else data)

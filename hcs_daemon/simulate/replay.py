@@ -9,7 +9,7 @@ import numpy as np
 
 from hcs_daemon.errors import FolderError, SettingsError
 from hcs_daemon.instruments.harmony import Harmony
-from hcs_daemon.instruments.naming import FileKind
+from hcs_daemon.instruments.naming import FileKind, is_no_data
 from hcs_daemon.plate import PLATE_SHAPES, WellPosition, plate_wells
 from hcs_daemon.simulate.pace import FileToWrite, check_speed, write_files
 from hcs_daemon.tiff import harmony_xml, replace_harmony_xml
@@ -18,11 +18,20 @@ _NAME_ADDRESS = re.compile(r"r\d{2}c\d{2}(?=f)", re.IGNORECASE)
 _IMAGE = re.compile(r"<Image(?:\s[^>]*)?>.*?</Image>", re.DOTALL)
 _ROW, _COLUMN = re.compile(r"(<Row>)\s*\d+\s*(</Row>)"), re.compile(r"(<Col>)\s*\d+\s*(</Col>)")
 _CLASSIC_TIFF = (b"II*\0", b"MM\0*")
+_NUMBER = re.compile(r"(\d+)")
+_WRITTEN_FIRST = re.compile(
+    r".+\.(htd|mes|wpi|wpp)|experiment_descriptor\.xml|[sd]c_.+\.tif", re.IGNORECASE | re.DOTALL
+)
+"""What instruments write before they take a plane: what they will do, on which plate, and how they correct it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayReport:
-    """What was written. folder: the copy's top. planes, others: files. wells: those of the planes, in order."""
+    """What was written.
+
+    folder: the copy's top. planes: image files other than thumbnails and correction images. others: files. wells: those
+    of planes with Harmony names, in order.
+    """
 
     folder: Path
     planes: int
@@ -39,6 +48,13 @@ class _Copy:
     plane: bool
     position: WellPosition | None = None
 
+    @property
+    def turn(self) -> int:
+        """0: before the images. 1: an image. 2: after them."""
+        if _WRITTEN_FIRST.fullmatch(self.target.name):
+            return 0
+        return 1 if _is_image(self.target) else 2
+
 
 def replay(
     source: Path,
@@ -50,7 +66,10 @@ def replay(
     seed: int | None = None,
     alter: Callable[[Path, bytes], bytes] | None = None,
 ) -> ReplayReport:
-    """Write a recorded folder again under `destination/<source's name>/`, planes first, everything else last.
+    """Write a recorded folder again under `destination/<source's name>/`.
+
+    Images come in the order of their names, numbers counted as such. Before them comes what an instrument writes before
+    it takes a plane (an HTD, a CellVoyager's protocol, its correction images), everything else last.
 
     Args:
         source: the recorded folder, of any instrument; read only.
@@ -60,7 +79,7 @@ def replay(
         rename: Harmony names only: the planes of the source's first well are written once for each of these wells, with
             the new row and column in the file's name and in the `<Image>` of tag 65500; no other byte of a file
             changes. Whatever else lies in the source tells of other wells and is not copied.
-        seed: mixes the order of the planes; None keeps that of their names, well by well.
+        seed: mixes the order of the images; None keeps that of their names, well by well.
         alter: for spoiling files on the way: given a file's path below the copy's top and its bytes, returns the bytes
             to write.
 
@@ -72,13 +91,13 @@ def replay(
     folder = destination / source.resolve().name
     _check_folders(source, folder)
     copies = _copies(source) if rename is None else _renamed(_copies(source), rename)
-    planes = [copy for copy in copies if copy.plane]
-    others = [copy for copy in copies if not copy.plane]
+    first, images, last = ([copy for copy in copies if copy.turn == turn] for turn in range(3))
     if seed is not None:
-        planes = [planes[index] for index in np.random.default_rng(seed).permutation(len(planes))]
-    write_files(_files([*planes, *others], folder, alter), speed=speed, sleep=sleep)
-    wells = {position for copy in planes if (position := _position(copy)) is not None}
-    return ReplayReport(folder, len(planes), len(others), tuple(sorted(wells)))
+        images = [images[index] for index in np.random.default_rng(seed).permutation(len(images))]
+    write_files(_files([*first, *images, *last], folder, alter), speed=speed, sleep=sleep)
+    wells = {position for copy in images if (position := _position(copy)) is not None}
+    planes = sum(copy.plane for copy in copies)
+    return ReplayReport(folder, planes, len(copies) - planes, tuple(sorted(wells)))
 
 
 def parse_wells(text: str) -> list[WellPosition]:
@@ -138,11 +157,21 @@ def _check_folders(source: Path, folder: Path) -> None:
 
 
 def _copies(source: Path) -> list[_Copy]:
-    """Every file of the source, by name."""
-    files = sorted(path for path in source.rglob("*") if path.is_file())
+    """Every file of the source, by name, `ZStep_2` before `ZStep_10`."""
+    files = sorted((path.relative_to(source) for path in source.rglob("*") if path.is_file()), key=_by_number)
     if not files:
         raise SettingsError(f"{source} holds no file", "name a folder with images")
-    return [_Copy(path, path.relative_to(source), plane=_is_image(path)) for path in files]
+    return [_Copy(source / path, path, plane=_is_plane(path)) for path in files]
+
+
+def _by_number(path: Path) -> list[list[tuple[int, str]]]:
+    """For sorting: each part of a path as words and numbers in turn."""
+    return [[(int(word), "") if word.isdecimal() else (0, word) for word in _NUMBER.split(part)] for part in path.parts]
+
+
+def _is_plane(path: Path) -> bool:
+    aside = is_no_data(PurePosixPath(path.as_posix())) or _WRITTEN_FIRST.fullmatch(path.name) is not None
+    return _is_image(path) and not aside
 
 
 def _is_image(path: Path) -> bool:
