@@ -1,5 +1,6 @@
 """What is written of a well, a plate and a rejection, and that it can be read back as it was."""
 
+import hashlib
 import json
 import math
 from dataclasses import replace
@@ -35,7 +36,9 @@ from hcs_daemon.publish.schemas import ContentEntry, PlateFile, RejectionLine, W
 from hcs_daemon.publish.verdict import judge
 from hcs_daemon.records import (
     ChannelFacts,
+    ChannelImage,
     ExpectedPlate,
+    InputUse,
     LackingPlane,
     ModelFacts,
     Prediction,
@@ -185,6 +188,27 @@ def test_a_site_whose_images_are_projections_has_the_median_quality_of_their_pla
     assert site["focus"]["DNA"] == 0.7
     assert site["saturated_fraction"]["DNA"] == 0.2
     assert site["focus"]["ER"] == 0.2
+
+
+def test_the_key_of_an_image_follows_from_the_result_as_the_manual_says() -> None:
+    closed = closed_well()
+    first = closed.inputs[0].plane
+    pages = tuple(
+        replace(first, id=replace(first.id, z=z), source=replace(first.source, path=f"x.ome.tif#{page}"))
+        for z, page in ((1, 3), (2, 4))
+    )
+    image = ChannelImage(pages, "max", "c" * 64)
+    closed = replace(
+        closed,
+        ready={1: (image.key, *closed.ready[1][1:])},
+        inputs=(*(InputUse(page, Used.ANALYSED) for page in pages), *closed.inputs[1:]),
+    )
+    found = written(draft_of(closed))
+    (key, *others) = found["site_results"][0]["key"]
+    inputs = [entry for entry in found["inputs"] if entry["channel"] == "DNA"]
+    lines = ["max", "c" * 64, *(f"{entry['sha256']}#{entry['path'].partition('#')[2]}" for entry in inputs)]
+    assert key == hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    assert others == [entry["sha256"] for entry in found["inputs"] if entry["channel"] != "DNA"]
 
 
 def test_a_later_revision_names_the_one_before() -> None:
