@@ -213,6 +213,7 @@ def test_a_channel_without_a_name_of_its_own_is_known_by_its_index(
         ("B3-Site_2", "run_1_MMStack.ome.tif", ("B03", 2)),
         ("", "P1_B03.ome.tif", ("B03", 1)),
         ("", "P1_AF48_f003.ome.tif", ("AF48", 3)),
+        ("", "x_s9_B03_s2.ome.tif", ("B03", 2)),
         ("P7", "P1_B03_s2.ome.tif", ("B03", 2)),
     ],
 )
@@ -244,6 +245,13 @@ def test_several_images_in_a_file_of_one_well_are_counted() -> None:
         (ome(image(data='<TiffData IFD="-1"/>')), "P1_B03_s1.ome.tif", "says IFD='-1'"),
         (ome(image(data='<TiffData IFD="999999999"/>')), "P1_B03_s1.ome.tif", "more than 1000000 pages"),
         (ome(image(data='<TiffData FirstC="2"/>')), "P1_B03_s1.ome.tif", "says FirstC=2 where SizeC is 2"),
+        (ome(image("Image:0"), image("Image:0")), "P1_B03_s1.ome.tif", "calls two images alike"),
+        (
+            ome(*(image(f"Image:{n}", c=1000, z=1000) for n in range(5))),
+            "P1_B03_s1.ome.tif",
+            "speaks of more than 4000000 planes",
+        ),
+        (ome(image()), "B03_s1_B03_s2.ome.tif", "may mean B03 site 1 or B03 site 2"),
         (ome(image(data='<TiffData IFD="0"/><TiffData IFD="0"/>')), "P1_B03_s1.ome.tif", "speaks twice of page 0"),
         (ome(image(order="CZT")), "P1_B03_s1.ome.tif", "says DimensionOrder='CZT'"),
         (ome('<Image ID="Image:0"/>'), "P1_B03_s1.ome.tif", "without Pixels"),
@@ -258,7 +266,7 @@ def test_several_images_in_a_file_of_one_well_are_counted() -> None:
                 image("Image:1", "B03_s1", data='<TiffData IFD="1"/>'),
             ),
             "x.ome.tif",
-            "2 images for 1 places",
+            "2 images at 1 of the plate's sites",
         ),
     ],
 )

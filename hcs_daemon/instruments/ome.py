@@ -202,7 +202,7 @@ def _places_in_file(document: OmeDocument, images: Sequence[OmeImage], label: st
 
 def _check(places: set[_Place], images: int, label: str) -> None:
     if len(places) < images:
-        raise ValueError(f"its OME-XML has {images} images for {len(places)} places on the plate")
+        raise ValueError(f"its OME-XML has {images} images at {len(places)} of the plate's sites")
     wells = {position.name for position, _ in places}
     by_file = {WellPosition.parse(match[1]).name for match in _BOTH.finditer(label)}
     if len(wells) == len(by_file) == 1 and wells != by_file:
@@ -217,13 +217,20 @@ def place_in_names(*texts: str) -> tuple[WellPosition | None, int | None]:
     """
     for pattern in (_BOTH, _NAMED_WELL, _BARE_WELL):
         for text in texts:
-            wells = sorted({WellPosition.parse(match[1]) for match in pattern.finditer(text)})
-            if len(wells) > 1:
-                named = " or ".join(well.name for well in wells)
+            found = {(WellPosition.parse(match[1]), _beside(match)) for match in pattern.finditer(text)}
+            if len(found) > 1:
+                named = " or ".join(
+                    sorted(well.name + ("" if site is None else f" site {site}") for well, site in found)
+                )
                 raise ValueError(f"its name {text!r} may mean {named}; {_REMEDY}")
-            if wells:
-                return wells[0], next((site for text in texts if (site := _site(text)) is not None), None)
+            for well, site in found:
+                return well, next((each for each in (site, *map(_site, texts)) if each is not None), None)
     return None, None
+
+
+def _beside(match: re.Match[str]) -> int | None:
+    """The site beside a well, where the pattern asks for one."""
+    return int(match[2]) if match.re.groups > 1 else None
 
 
 def _site(text: str) -> int | None:

@@ -18,7 +18,8 @@ from hcs_daemon.plate import WellPosition
 from hcs_daemon.records import ChannelFacts
 
 MAX_PAGES = 1_000_000
-"""More planes than any file has; a document that claims more is damaged or hostile."""
+MAX_PLANES = 4_000_000
+"""More planes than any file, and any plate, has; a document that claims more is damaged or hostile."""
 _MICRO = ("\u00b5m", "\u03bcm", "um", "micron", "microns")
 _MICROMETRES = {"pm": 1e-6, "\u00c5": 1e-4, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6} | dict.fromkeys(_MICRO, 1.0)
 _MILLISECONDS = {"ns": 1e-6, "\u00b5s": 1e-3, "\u03bcs": 1e-3, "ms": 1.0, "s": 1e3, "min": 6e4}
@@ -103,11 +104,18 @@ def parse_ome(text: str) -> OmeDocument:
     if root is None or local(root) != "OME":
         raise ValueError("its description holds no OME-XML")
     only = root.find("{*}BinaryOnly")
+    elements = root.findall("{*}Image")
+    ids = [each.get("ID") or f"image {number}" for number, each in enumerate(elements)]
+    if len(set(ids)) < len(ids):
+        raise ValueError("its OME-XML calls two images alike")
     objectives = {each.get("ID", ""): _objective(each) for each in root.iter() if local(each) == "Objective"}
     plate = root.find("{*}Plate")
+    images = tuple(_image(id_, each, objectives) for id_, each in zip(ids, elements, strict=True))
+    if sum(_most(each) for each in images) > MAX_PLANES:
+        raise ValueError(f"its OME-XML speaks of more than {MAX_PLANES} planes")
     return OmeDocument(
         uuid=root.get("UUID", ""),
-        images=tuple(_image(each, objectives) for each in root.findall("{*}Image")),
+        images=images,
         places={} if plate is None else dict(_places(plate)),
         rows=None if plate is None else _number(plate, "Rows", 0) or None,
         columns=None if plate is None else _number(plate, "Columns", 0) or None,
@@ -197,10 +205,10 @@ def _file(data: TiffData) -> str:
     return data.file.replace("\\", "/").rpartition("/")[2].casefold()
 
 
-def _image(element: Element, objectives: Mapping[str, str]) -> OmeImage:
+def _image(id_: str, element: Element, objectives: Mapping[str, str]) -> OmeImage:
     pixels = element.find("{*}Pixels")
     if pixels is None:
-        raise ValueError(f"its OME-XML has an image {element.get('ID', '')!r} without Pixels")
+        raise ValueError(f"its OME-XML has an image {id_!r} without Pixels")
     settings = element.find("{*}ObjectiveSettings")
     if settings is None:
         settings = element.find("{*}ObjectiveRef")  # before 2012
@@ -216,13 +224,19 @@ def _image(element: Element, objectives: Mapping[str, str]) -> OmeImage:
         raise ValueError(f"its OME-XML says DimensionOrder={order!r}")
     data = tuple(map(_tiff_data, pixels.findall("{*}TiffData")))
     return OmeImage(
-        id=element.get("ID", ""),
+        id=id_,
         name=element.get("Name") or element.findtext("{*}Name") or "",
         order=order.replace("X", "").replace("Y", ""),
         sizes=sizes,
         channels=_channels(pixels, sizes[0], lens),
         data=data or (TiffData("", "", None, (0, 0, 0), None),),
     )
+
+
+def _most(image: OmeImage) -> int:
+    """How many planes its runs of pages hold at most, those that are named twice counted twice."""
+    total = math.prod(image.sizes)
+    return sum(total if data.count is None else min(total, data.count) for data in image.data)
 
 
 def _tiff_data(element: Element) -> TiffData:
