@@ -95,6 +95,8 @@ def _number(text: str, *, decimal_comma: bool) -> Decimal:
 
 LARGEST_BYTES = 64 << 20
 """No file of a layout is larger; it is read in one go."""
+MOST_ABOVE = 100
+"""The headers, or the first grid, are among so many first lines."""
 MOST_NAMED = 12
 """Wells or plates that a message names; the others are counted."""
 
@@ -299,7 +301,7 @@ def _rows(file: Path, text: str, delimiter: str) -> Iterator[_Row]:
 
 def _read_sheet(sheet: _Sheet, plate: str) -> dict[WellPosition, WellContent] | None:
     """What the sheet says; None where it has no shape that is known."""
-    for number, row in enumerate(sheet.rows):
+    for number, row in enumerate(sheet.rows[:MOST_ABOVE]):
         if _grid_width(row):
             return _read_grids(sheet)
         columns = _columns(sheet, row)

@@ -172,6 +172,12 @@ def test_lines_above_the_headers_and_other_columns_are_passed_over(tmp_path: Pat
     assert read(tmp_path, text) == {"B03": ("Taxol", None, "")}
 
 
+def test_headers_are_looked_for_in_the_first_hundred_lines(tmp_path: Path) -> None:
+    assert read(tmp_path, "remark\n" * 99 + PLAIN) == TWO_WELLS
+    with pytest.raises(LayoutError, match="in no shape"):
+        read(tmp_path, "remark\n" * 100 + PLAIN)
+
+
 def test_the_manual_names_every_header_that_is_read() -> None:
     words = re.findall(r"`([^`]+)`", (ROOT / "docs" / "results.md").read_text(encoding="utf-8"))
     said = {_named(word)[0] for word in words}
