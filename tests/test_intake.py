@@ -181,7 +181,7 @@ def test_a_file_of_unknown_name_belongs_to_no_plate(watched: Watched) -> None:
     watched.run(10)
     assert watched.reasons == {"image 1.tiff": "unknown_name", "notes.docx": "unknown_name"}
     assert all(line.acquisition is None and line.plane is None for line in watched.said)
-    assert "there is no" in watched.standing["image 1.tiff"].detail
+    assert "no instrument names a plane like this" in watched.standing["image 1.tiff"].detail
     assert watched.metrics()['hcs_rejections_total{reason="unknown_name"}'] == 2
     assert watched.outcomes() == {}
     assert watched.intake.acquisitions == ()
