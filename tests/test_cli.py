@@ -325,6 +325,42 @@ def test_check_says_what_run_would_do(door: Door, lab: Lab) -> None:
     assert said.out.splitlines()[-1].startswith("ready")
 
 
+def test_check_describes_what_lies_in_the_folder(door: Door, lab: Lab) -> None:
+    (lab.plate() / "Images" / "notes.tif").write_bytes(b"text")
+    said = door("check", "-c", lab.config())
+    assert said.code == 0, said.err
+    topics = [line.split("  ")[0] for line in said.out.splitlines() if not line.startswith(" ")]
+    assert topics[2:11] == [
+        "watch",
+        "names",
+        "plates",
+        "expected",
+        "mapping",
+        "pixel size",
+        "flat field",
+        "layout",
+        "rejected",
+    ]
+    for words in (
+        "as harmony: 31 of 32 names fit",
+        "6 wells, 1 site a well, 30 planes",
+        "30 planes to analyse, by Index.xml; 30 are there",
+        'DNA = "1": channel 1 (DNA), 6 planes',
+        "1.196 µm a pixel",
+        "1 file as unknown_name, such as SIM0001__",
+    ):
+        assert words in said.out
+
+
+def test_check_ends_with_2_where_the_files_contradict_the_settings(door: Door, lab: Lab) -> None:
+    lab.plate()
+    said = door("check", "-c", lab.config("pixel_size_um = 1.0"))
+    assert said.code == 2
+    assert is_two_lines(said.err)
+    assert "expect.pixel_size_um says 1 µm" in said.err
+    assert "device      cpu" in said.out
+
+
 def test_check_says_everything_that_is_wrong(door: Door, lab: Lab) -> None:
     lab.incoming.rmdir()
     lab.results.write_bytes(b"a file")
@@ -399,6 +435,24 @@ def test_validate_says_why_and_what_to_do(door: Door, lab: Lab) -> None:
     assert said.out.count("does not begin like a TIFF") == 3
     assert said.out.count("remove it or name it for what it is") == 1
     assert "3 files rejected: not_an_image 3" in said.out
+
+
+def test_validate_reads_the_names_of_any_instrument(door: Door, tmp_path: Path) -> None:
+    plate = simulate_plate(tmp_path, sleep=no_sleep, wells=6, size_px=64, instrument="cellvoyager").folder
+    said = door("validate", plate, "--json")
+    lines = [json.loads(line) for line in said.out.splitlines()]
+    assert said.code == 0
+    assert {(line["instrument"], line["plate"]) for line in lines} == {("cellvoyager", "SIM0001")}
+    assert {line["channel"] for line in lines} == {f"C{number:02d}" for number in range(1, 6)}
+
+
+def test_validate_says_which_names_no_instrument_writes(door: Door, lab: Lab) -> None:
+    image = next(lab.plate().rglob("*-ch1sk1*.tiff"))
+    image.rename(image.with_name("DNA, first well.tiff"))
+    said = door("validate", lab.incoming)
+    assert said.code == 0
+    assert "1 file with a name that no instrument writes, such as " in said.out
+    assert "DNA, first well.tiff: no instrument names a plane like this" in said.out
 
 
 def test_validate_of_nothing_says_so(door: Door, tmp_path: Path) -> None:

@@ -6,16 +6,19 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from hcs_daemon import __version__
+from hcs_daemon.commands import incoming_words
+from hcs_daemon.commands.incoming import look_into
 from hcs_daemon.config import Settings, load_settings
 from hcs_daemon.device.inference import choose_device
-from hcs_daemon.device.manifest import Manifest, check_covers, package_folder, read_manifest
+from hcs_daemon.device.manifest import Manifest, check_covers, package_folder, read_manifest, scale_problem
 from hcs_daemon.device.package import load_package, run_selftest
 from hcs_daemon.endpoints import Endpoints
 from hcs_daemon.errors import FolderError, HcsError, ResultsHeldError
-from hcs_daemon.instruments import instrument_for
+from hcs_daemon.instruments import INSTRUMENTS
 from hcs_daemon.intake.arrival import is_network_folder
 from hcs_daemon.publish.lock import ResultsLock
 from hcs_daemon.publish.names import LOCK_NAME
@@ -30,15 +33,18 @@ class Findings:
 
     problems: list[HcsError] = field(default_factory=list)
 
-    def note(self, topic: str, look: Callable[[], str]) -> None:
-        """Say what a look found, or that it found a problem."""
+    def note(self, topic: str, look: Callable[[], str | list[str]]) -> bool:
+        """Say what a look found, a line or several, or that it found a problem; whether it found none."""
         try:
-            say(f"{topic:<11} {look()}")
+            found = look()
+            say(f"{topic:<11} {found if isinstance(found, str) else _below(found)}")
         except HcsError as error:
             known = any(problem.message == error.message for problem in self.problems)
             say(f"{topic:<11} {'cannot be told: see above' if known else f'REFUSED: {error.message}'}")
             if not known:
                 self.problems.append(error)
+            return False
+        return True
 
 
 def check_settings(config: Path) -> int:
@@ -47,9 +53,9 @@ def check_settings(config: Path) -> int:
     configure_logging("console", "error", io.StringIO())  # what a stage would log is said here in words
     findings = Findings()
     findings.note("settings", lambda: f"{config}: complete")
-    findings.note("watch", lambda: _watched(settings))
-    findings.note("names", lambda: _names(settings))
     findings.note("channels", lambda: _channels(settings))
+    if findings.note("watch", lambda: _watched(settings)):
+        _note_incoming(settings, findings)
     findings.note("model", lambda: _model(settings))
     findings.note("pixels", lambda: _pixels(settings))
     findings.note("device", lambda: _device(settings))
@@ -92,10 +98,38 @@ def _watched(settings: Settings) -> str:
     )
 
 
+def _note_incoming(settings: Settings, findings: Findings) -> None:
+    """What is in the folder now, and what would become of it."""
+    expect = settings.expect
+    try:
+        found = look_into(settings, tuple(expect.channels))
+    except FolderError as error:
+        findings.problems.append(error)
+        say(f"{'names':<11} REFUSED: {error.message}")
+        return
+    findings.note("names", lambda: [_names(settings), *incoming_words.whose(found)])
+    findings.note("plates", lambda: incoming_words.plates(found))
+    findings.note("expected", lambda: incoming_words.expected(found, expect))
+    findings.note("mapping", lambda: incoming_words.mapping(found, expect))
+    findings.note("pixel size", lambda: incoming_words.image_size(found, partial(_scale_problem, settings)))
+    findings.note("flat field", lambda: incoming_words.flat_field(found, expect))
+    findings.note("layout", lambda: incoming_words.layouts(found, expect))
+    findings.note("rejected", lambda: incoming_words.rejected(found))
+
+
+def _scale_problem(settings: Settings, pixel_size_um: float) -> str | None:
+    """Why the model cannot be shown such images; a package that cannot be read is a matter of its own."""
+    try:
+        return scale_problem(_manifest(settings), pixel_size_um)
+    except HcsError:
+        return None
+
+
 def _names(settings: Settings) -> str:
-    instrument = instrument_for(settings.watch)
-    said = " (auto)" if settings.watch.instrument == "auto" else ""
-    return f"as {instrument.name} writes them{said}" + (f": {settings.watch.pattern}" if settings.watch.pattern else "")
+    watch = settings.watch
+    if watch.instrument == "auto":
+        return f"auto: of {', '.join(each.name for each in INSTRUMENTS)} the one whose names they are"
+    return f"as {watch.instrument} writes them" + (f": {watch.pattern}" if watch.pattern else "")
 
 
 def _channels(settings: Settings) -> str:

@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from statistics import median
 
 from hcs_daemon.config import Expect, Settings, load_settings
-from hcs_daemon.instruments import instrument_for
-from hcs_daemon.instruments.harmony import Harmony
+from hcs_daemon.instruments import INSTRUMENTS, instrument_for
+from hcs_daemon.instruments.naming import Instrument, as_text
+from hcs_daemon.instruments.recognition import Auto
 from hcs_daemon.intake.survey import SurveyedFile, row, survey
 from hcs_daemon.publish.documents import SATURATED_FLAG
 from hcs_daemon.terminal import Column, counted, say, show_table
@@ -18,6 +19,23 @@ from hcs_daemon.terminal import Column, counted, say, show_table
 READERS = 2
 EXAMPLES = 5
 """Rejected files of each reason that are named below the table."""
+
+
+@dataclass(slots=True)
+class Strangers:
+    """Files that are examined though no instrument has such names. example: the first, and why it is none's."""
+
+    files: int = 0
+    example: str = ""
+
+    def add(self, file: SurveyedFile, instrument: Instrument) -> None:
+        """One more file, if it is one of them."""
+        if file.address is not None or file.instrument is not None or file.refusal is not None:
+            return
+        self.files += 1
+        if not self.example:
+            problem = instrument.read_name("", PurePosixPath(as_text(file.path.name))).problem
+            self.example = f"{file.name}: {problem}"
 
 
 @dataclass(slots=True)
@@ -53,16 +71,18 @@ class ChannelTally:
 def validate_files(paths: Sequence[Path], config: Path | None, *, as_json: bool) -> int:
     """0 when every file was accepted, 1 otherwise. Raises SettingsError or FolderError."""
     settings = load_settings(config) if config is not None else None
-    instrument = instrument_for(settings.watch) if settings is not None else Harmony()
+    instrument = instrument_for(settings.watch) if settings is not None else Auto(INSTRUMENTS)
     expect = settings.expect if settings is not None else None
     tallies: dict[tuple[str, str], ChannelTally] = {}
     rejected: Counter[str] = Counter()
     examples: dict[str, list[SurveyedFile]] = {}
+    strangers = Strangers()
     with ThreadPoolExecutor(READERS, thread_name_prefix="reader") as readers:
         try:
             for file in survey(paths, instrument, expect, readers):
                 plate = file.address.acquisition.plate if file.address else "?"
                 tallies.setdefault((plate, file.channel or "?"), ChannelTally()).add(file)
+                strangers.add(file, instrument)
                 if file.refusal is not None:
                     rejected[file.refusal.reason] += 1
                     if rejected[file.refusal.reason] <= EXAMPLES:
@@ -73,6 +93,10 @@ def validate_files(paths: Sequence[Path], config: Path | None, *, as_json: bool)
             readers.shutdown(wait=False, cancel_futures=True)
     if not as_json:
         _tell(tallies, rejected, examples, settings)
+        if strangers.files:
+            say(
+                f"{counted(strangers.files, 'file')} with a name that no instrument writes, such as {strangers.example}"
+            )
     return 0 if tallies and not rejected else 1
 
 

@@ -18,6 +18,8 @@ from hcs_daemon.tiff import TiffTags
 
 SURE = 8
 """A folder with so many planes of one instrument for each of another is the one's, and the other's are strays."""
+TELLING = 4
+"""A name that fits a grammar for fewer characters fits it by chance."""
 FORMS_KEPT = 1 << 14
 PARTS_FOR_METADATA = 3
 """So much of an absolute path a metadata file is known by: its name, and what the two folders above are called."""
@@ -124,6 +126,12 @@ class Auto:
                 for presence in self._presences(form.planes[0], path):
                     presence.ahead += 1
 
+    def start_over(self) -> None:
+        """The same names are read once more: what was found the first time is known from the start."""
+        for folder in list(self._folders.values()):
+            for presence in list(folder.present.values()):
+                presence.ahead, presence.read = presence.planes, 0
+
     def _ask_all(self, root_name: str, path: PurePosixPath) -> Reading:
         said = [(each, each.read_name(root_name, path)) for each in self._instruments]
         planes = [(each, reading) for each, reading in said if reading.kind in _PLANES]
@@ -166,7 +174,7 @@ class Auto:
             if instrument is at_home:
                 return reading
         nearest = max((reading for _, reading in said), key=lambda reading: reading.fits, default=None)
-        if nearest is not None and nearest.fits > 0:
+        if nearest is not None and nearest.fits >= TELLING:
             return nearest
         return Reading(FileKind.UNKNOWN, problem=f"no instrument names a plane like this: not {self._all_names}")
 
@@ -232,6 +240,11 @@ class Auto:
         if len(claimants) != 1:
             return f"no instrument alone has names like {path.name}"
         return f"of {len(self._instruments)} instruments only {claimants[0].name} has names like {path.name}"
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether planes of several instruments lie in any folder, in earnest or astray."""
+        return any(len(folder.present) > 1 for folder in list(self._folders.values()))
 
     @property
     def mixtures(self) -> list[str]:
