@@ -948,7 +948,7 @@ def test_an_index_says_how_many_sites_and_how_large_a_pixel_is(tmp_path: Path) -
     watched.write("Index.xml", index_xml({"A01": 2, "A02": 1}, pixel_size_um=0.75).encode())
     watched.well("A01", sites=2)
     watched.well("A02", sites=1)
-    watched.run(15)
+    watched.run(45)
     assert {well: closed.expected_sites for well, closed in watched.closed.items()} == {"A01": 2, "A02": 1}
     assert {site.pixel_size_um for site in watched.sites} == {0.75}
     assert watched.closed["A01"].ready == watched.sent_keys("A01")
@@ -1056,7 +1056,7 @@ def test_a_plate_is_finished_when_every_promised_well_is_closed(tmp_path: Path) 
     watched.run(60)
     assert watched.news[P1].state is PlateState.ACQUIRING
     watched.well("A02")
-    watched.run(10)
+    watched.run(45)
     assert watched.news[P1].state is PlateState.FINISHED
 
 
@@ -1692,7 +1692,7 @@ def test_wells_of_an_earlier_run_count_when_a_plate_is_finished(tmp_path: Path) 
     watched.run(20)
     second = Watched(tmp_path, overrides=BY_INDEX, restored=watched.left_behind(), clock=watched.clock)
     second.write(name("A02"), picture(21))
-    second.run(20)
+    second.run(60)
     assert second.news[P1].state is PlateState.FINISHED
     assert set(second.closed) == {"A02"}
 

@@ -206,11 +206,11 @@ def test_a_well_that_lacks_a_plane_is_published_as_partial_and_revised_when_it_c
 def test_a_plane_written_anew_on_a_finished_plate_revises_its_well(tmp_path: Path) -> None:
     images = simulate(tmp_path)
     spine = Spine(make_settings(tmp_path, {"watch": {**_watch(tmp_path), "rescan_s": 5.0}}), Clock())
-    spine.run(20)
+    spine.run(60)
     assert json.loads((acquisition(tmp_path) / "plate.json").read_bytes())["state"] == "finished"
     for number, source in enumerate(("B03", "B02"), 2):
         (images / plane("A01", 1)).write_bytes((images / plane(source, 1)).read_bytes())
-        spine.run(40)
+        spine.run(80)
         assert wells(tmp_path)["A01"]["revision"] == number
         assert spine.publish_stage.idle
     plate = json.loads((acquisition(tmp_path) / "plate.json").read_bytes())
@@ -237,7 +237,7 @@ def test_a_plate_is_open_until_its_last_result_is_written(tmp_path: Path) -> Non
     spine = Spine(make_settings(tmp_path), Clock())
     open_seen = False
     with capture_logs() as log:
-        for _ in range(200):
+        for _ in range(600):
             spine.round()
             spine.clock.advance(0.1)
             if spine.metrics()["hcs_plates_open"]:

@@ -211,7 +211,9 @@ def test_stacks_and_time_points_of_every_instrument_are_projected_and_told_apart
 def test_what_the_metadata_promises_is_not_waited_for_any_longer(instrument: str, tmp_path: Path) -> None:
     simulate(tmp_path, instrument, positions=[A01, A02], sites=2)
     spine = spine_over(tmp_path, **expect_of(instrument))
-    spine.run(30)  # a well waits 900 seconds for planes
+    spine.run(20)  # a well waits 900 seconds for planes, a plate 3600
+    assert sorted(spine.statuses().values()) == ["complete"] * 2
+    spine.run(40)
     spine.end()
     assert sorted(spine.statuses().values()) == ["complete"] * 2
     (plate,) = spine.plates().values()
@@ -359,6 +361,18 @@ def test_a_plate_copied_in_whole_with_its_old_times_is_worked_through(tmp_path: 
     spine.run(30)
     spine.end()
     assert list(spine.statuses().values()) == ["complete"] * 2
+
+
+def test_two_reading_steps_that_number_their_channels_alike_are_not_mixed(tmp_path: Path) -> None:
+    folder = simulate(tmp_path, "cytation", positions=[A01])
+    first = next(path for path in folder.rglob("*.tif") if "_1_1_DNA_" in path.name)
+    shutil.copyfile(next(folder.rglob("*_ER_*.tif")), first.with_name(first.name.replace("_DNA_", "_Bright Field_")))
+    spine = spine_over(tmp_path, finite=True)
+    spine.process()
+    (line,) = spine.rejections()
+    assert line["reason"] == "duplicate_channel"
+    assert "DNA" in line["detail"]
+    assert "Bright Field" in line["detail"]
 
 
 # ---- z

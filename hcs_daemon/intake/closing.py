@@ -11,6 +11,8 @@ from hcs_daemon.vocabulary import PlaneOutcome, PlateState, Used
 
 REVISE_AFTER_S = 10.0
 """A published well that goes on growing is revised when it was quiet this long, not for each plane."""
+FINISHED_AFTER_S = 30.0
+"""A plate whose metadata is a log of what was taken, and no plan, is finished when it was quiet this long."""
 SWEEP_S = 0.5
 """Wells that got nothing new are looked at so often, for their time may be up."""
 
@@ -175,7 +177,8 @@ class Closing:
             return True
         closed = {book.when for book in plate.wells.values() if book.sent_decided}
         expected = plate.expectation.wells()
-        return bool(expected) and expected <= closed
+        rested = not plate.expectation.is_log or now - plate.touched_s >= FINISHED_AFTER_S
+        return rested and bool(expected) and expected <= closed
 
     def _news(self, plate: PlateBook) -> PlateNews:
         expect = self._state.settings.expect

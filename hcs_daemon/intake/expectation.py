@@ -110,12 +110,17 @@ class Expectation:
         """The sites of a well of which a file was seen."""
         return sorted(self._named[well].steps) if well in self._named else []
 
+    @property
+    def is_log(self) -> bool:
+        """Whether the metadata says what was taken so far, not what is to come."""
+        return self.manifest.may_grow and not self._is_plan
+
     def may_grow(self, well: WellTime) -> bool:
         """Whether the metadata may still promise more of this well.
 
         It stands where the file is appended to, and no other well has just as many planes.
         """
-        if not self.manifest.may_grow or self._is_plan or self.manifest.last != well:
+        if not self.is_log or self.manifest.last != well:
             return False
         size = self._size(well)
         return not any(self._size(other) == size for other in self._promised if other != well)
@@ -147,7 +152,7 @@ class Expectation:
         here = self._named[well].steps.get(site, {}).get(channel, set()) if well in self._named else set()
         promised = self._promised.get(well, {}).get(site, {}).get(channel)
         if promised is not None and self.manifest.exact_z:
-            return promised if self._is_plan or not self.manifest.may_grow else promised | here
+            return promised | here if self.is_log else promised
         seen = frozenset(self._steps_named.get(channel, ()))
         at_most = promised or frozenset(range(1, self._expect.z_steps + 1))
         if settled and here:

@@ -47,6 +47,15 @@ def one_of_a_series(problem: str) -> Refusal:
     )
 
 
+def two_channels(path: str, there: str, here: str) -> Refusal:
+    """Two channels that the instrument numbers alike, as in two reading steps of one protocol."""
+    return Refusal(
+        Reason.DUPLICATE_CHANNEL,
+        f"is {here}, and {path} at the same well, site and channel number is {there}",
+        "export each reading step into a folder of its own, or give the channels by name in expect.channels",
+    )
+
+
 def not_openable(detail: str) -> Refusal:
     """The file is there and cannot be read."""
     return Refusal(

@@ -239,6 +239,9 @@ class Verdicts:
             self.refuse(file, refusals.wrong_shape(record.shape, shape), record.source.sha256, now)
             return
         book = plate.well(record.id.site.well)
+        if (other := self._other_channel(book, file)) is not None:
+            self.refuse(file, refusals.two_channels(*other), record.source.sha256, now)
+            return
         twin = book.place(record)
         if twin is not None:
             self._look_for_first(file, record, twin)
@@ -251,6 +254,16 @@ class Verdicts:
         self._note_verdict(file, now)
         self._free_copies(plate, book)
         self._dispatch(plate, book, record.id.site.site)
+
+    def _other_channel(self, book: WellBook, file: FileEntry) -> tuple[str, str, str] | None:
+        """A plane at this address whose name calls its channel otherwise: path, its channel's name, and this one's."""
+        key = _key(file)
+        record = book.planes.get(key) if key else None
+        there = self._state.files.get(self._state.path_of(record.source.path)) if record else None
+        if there is None or there is file or there.address is None or file.address is None:
+            return None
+        names = (there.address.channel_name, file.address.channel_name)
+        return (there.name, *names) if all(names) and names[0] != names[1] else None
 
     def _note_folder(self, plate: PlateBook, file: FileEntry) -> None:
         """Say it, once a plate, when planes come from a second folder that claims to be it."""
