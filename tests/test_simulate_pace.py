@@ -76,3 +76,22 @@ def test_a_destination_that_cannot_be_written_is_said(tmp_path: Path, speed: flo
 def test_what_is_no_factor_is_refused(speed: float) -> None:
     with pytest.raises(SettingsError):
         check_speed(speed)
+
+
+@pytest.mark.parametrize("speed", [0.0, 1.0])
+def test_a_whole_file_is_written_over_in_one_piece_and_never_seen_empty_or_cut(tmp_path: Path, speed: float) -> None:
+    states = [b"a" * 100, b"b" * 400, b"c" * 50]
+    seen: list[bytes] = []
+
+    def look(_seconds: float) -> None:
+        seen.append((tmp_path / "record").read_bytes())
+
+    for data in states:
+        written = write_files(
+            [FileToWrite(tmp_path / "record", lambda data=data: data, whole=True)],  # type: ignore[misc]
+            speed=speed,
+            sleep=look,
+        )
+        assert written == 1
+        look(0.0)
+    assert list(dict.fromkeys(seen)) == states
