@@ -166,14 +166,15 @@ def _fits_any_text(part: str) -> bool:
 
 def is_no_data(path: PurePosixPath) -> bool:
     """Whether a file is known never to hold data: logs, thumbnails, hidden and temporary files."""
-    name = path.name.lower()
+    text, name = str(path), path.name.lower()  # of the path once: this is asked of every file
     return (
-        any(part.startswith(".") for part in path.parts)
+        text.startswith(".")
+        or "/." in text
         or name.startswith("~")
         or name in _NO_DATA_NAMES
         or path.suffix.lower() in _NO_DATA_SUFFIXES
-        or _PREVIEW_NAME.match(name) is not None
-        or path.parent.name.lower() in _PREVIEW_FOLDERS
+        or (("thumb" in name or "preview" in name) and _PREVIEW_NAME.match(name) is not None)
+        or text.rpartition("/")[0].rpartition("/")[2].lower() in _PREVIEW_FOLDERS
     )
 
 
