@@ -446,12 +446,12 @@ def test_validate_reads_the_names_of_any_instrument(door: Door, tmp_path: Path) 
     assert {line["channel"] for line in lines} == {f"C{number:02d}" for number in range(1, 6)}
 
 
-def test_validate_says_which_names_no_instrument_writes(door: Door, lab: Lab) -> None:
+def test_validate_says_which_names_do_not_tell_where_a_file_belongs(door: Door, lab: Lab) -> None:
     image = next(lab.plate().rglob("*-ch1sk1*.tiff"))
     image.rename(image.with_name("DNA, first well.tiff"))
     said = door("validate", lab.incoming)
     assert said.code == 0
-    assert "1 file with a name that no instrument writes, such as " in said.out
+    assert "1 file of no plate, by the name, such as " in said.out
     assert "DNA, first well.tiff: no instrument names a plane like this" in said.out
 
 

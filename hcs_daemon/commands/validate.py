@@ -23,7 +23,7 @@ EXAMPLES = 5
 
 @dataclass(slots=True)
 class Strangers:
-    """Files that are examined though no instrument has such names. example: the first, and why it is none's."""
+    """Files that are examined though their names do not say of what they are. example: the first, and why."""
 
     files: int = 0
     example: str = ""
@@ -94,9 +94,7 @@ def validate_files(paths: Sequence[Path], config: Path | None, *, as_json: bool)
     if not as_json:
         _tell(tallies, rejected, examples, settings)
         if strangers.files:
-            say(
-                f"{counted(strangers.files, 'file')} with a name that no instrument writes, such as {strangers.example}"
-            )
+            say(f"{counted(strangers.files, 'file')} of no plate, by the name, such as {strangers.example}")
     return 0 if tallies and not rejected else 1
 
 

@@ -1,7 +1,7 @@
 """What every instrument answers: is this file a plane, and of what."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path, PurePosixPath
@@ -73,6 +73,9 @@ class Instrument(Protocol):
     name: str
     example: str
 
+    def look_ahead(self, paths: Iterable[PurePosixPath]) -> None:
+        """Names that are there before any is read, where what one is depends on the others beside it."""
+
     def read_name(self, root_name: str, path: PurePosixPath) -> Reading:
         """What the file at `path` (relative to the watched folder, which is called `root_name`) is."""
 
@@ -106,6 +109,9 @@ class Instrument(Protocol):
 
 class OnePlaneAFile:
     """What instruments share that write one plane into each file, and nothing of use into its tags."""
+
+    def look_ahead(self, paths: Iterable[PurePosixPath]) -> None:
+        """Nothing to be done: each name stands for itself."""
 
     def read_tags(self, path: PurePosixPath, tags: TiffTags) -> ChannelFacts | None:  # noqa: ARG002 (they say nothing)
         """Nothing."""
