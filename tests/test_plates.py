@@ -452,9 +452,10 @@ def test_a_pixel_size_that_the_metadata_denies_is_refused_until_it_is_corrected(
     (plate,) = spine.plates().values()
     assert "1.196" in plate["problem"]
     again = spine_over(tmp_path, clock=clock, pixel_size_um=1.2)
-    again.run(30)
+    again.run(60)
     again.end()
     assert again.rejections() == []
+    assert set(again.statuses().values()) == {"complete"}
 
 
 def test_a_plane_whose_own_tags_deny_the_pixel_size_is_refused(tmp_path: Path) -> None:
