@@ -214,6 +214,20 @@ def test_any_text_is_read_without_an_error_and_what_is_unknown_says_why(
 
 @every_instrument
 @given(data=st.data())
+def test_auto_gives_any_text_to_the_one_that_claims_it_and_to_none_of_several(
+    instrument: Instrument, data: DataObject
+) -> None:
+    path = PurePosixPath(data.draw(anything_like(instrument.example)).lstrip("/") or "x")
+    claimed = {each.name: reading.kind for each in UNDER_TEST if (reading := each.read_name("r", path)).kind in CLAIMED}
+    found = Auto(UNDER_TEST).read_name("r", path)
+    if len(claimed) == 1:
+        assert {found.instrument: found.kind} == claimed
+    else:
+        assert found.kind in {FileKind.UNKNOWN, FileKind.NO_DATA}
+
+
+@every_instrument
+@given(data=st.data())
 def test_the_measurement_folder_is_one_above_and_the_same_for_all_files_of_a_folder(
     instrument: Instrument, data: DataObject
 ) -> None:

@@ -48,6 +48,16 @@ class Copycat(Harmony):
     name = "copycat"
 
 
+class Notes(Harmony):
+    """Has the same metadata, and no planes that are called so."""
+
+    name = "notes"
+
+    def read_name(self, root_name: str, path: PurePosixPath) -> Reading:
+        reading = super().read_name(root_name, path)
+        return reading if reading.kind is FileKind.METADATA else Reading(FileKind.UNKNOWN, problem="no plane")
+
+
 # ---- one name
 
 
@@ -67,8 +77,7 @@ def test_a_name_that_two_claim_is_not_guessed() -> None:
 
 
 def test_a_number_that_is_out_of_range_is_refused_by_whoever_has_such_names() -> None:
-    good, bad = read(auto(), [HARMONY[0], "P__M/Images/r99c01f01p01-ch1sk1fk1fl1.tiff"])
-    assert good.kind is FileKind.PLANE
+    (bad,) = read(auto(), ["P__M/Images/r99c01f01p01-ch1sk1fk1fl1.tiff"])
     assert bad.kind is FileKind.UNKNOWN
     assert "row 99" in bad.problem
 
@@ -149,6 +158,15 @@ def test_planes_in_different_folders_of_one_measurement_are_a_mixture() -> None:
     assert "harmony" in last.problem
 
 
+def test_who_reads_the_same_names_twice_knows_from_the_start_what_it_found() -> None:
+    names = [STRAYS[0], *HARMONY]
+    asked = auto()
+    assert FileKind.UNKNOWN in kinds(read(asked, names))[1:]
+    assert asked.is_shared
+    asked.start_over()
+    assert kinds(read(asked, names)) == [FileKind.UNKNOWN, *[FileKind.PLANE] * len(HARMONY)]
+
+
 # ---- metadata and the rest
 
 
@@ -163,9 +181,11 @@ def test_metadata_of_another_instrument_than_the_folders_planes_is_passed_over()
 
 
 def test_metadata_that_two_claim_follows_the_planes_of_its_folder() -> None:
-    asked = Auto((Harmony(), Copycat(), ImageXpress()))
-    (before,) = read(asked, ["P__M/Images/Index.idx.xml"])
+    asked = Auto((Harmony(), Notes(), ImageXpress()))
+    before, plane, after = read(asked, ["P__M/Images/Index.idx.xml", HARMONY[0], "P__M/Images/Index.xml"])
     assert (before.kind, before.instrument) == (FileKind.METADATA, "")
+    assert plane.instrument == "harmony"
+    assert (after.kind, after.instrument) == (FileKind.METADATA, "harmony")
 
 
 def test_metadata_is_read_by_whoever_claims_it(shared_data: Path) -> None:

@@ -168,10 +168,11 @@ class Auto:
         return Reading(FileKind.METADATA, instrument=names[0] if len(names) == 1 else "")
 
     def _nearest(self, path: PurePosixPath, said: Sequence[tuple[Instrument, Reading]]) -> Reading:
-        """Why no grammar fits, by the one of the folder's instrument, else by the one that fits furthest."""
-        at_home = self._of_folder(path)
+        """Why it is nobody's: by whose it would be with other numbers, else by the folder's, else by who fits best."""
+        others_like_it = self._form(path).claimants
+        nearest_of_all = others_like_it[0] if others_like_it else self._of_folder(path)
         for instrument, reading in said:
-            if instrument is at_home:
+            if instrument is nearest_of_all:
                 return reading
         nearest = max((reading for _, reading in said), key=lambda reading: reading.fits, default=None)
         if nearest is not None and nearest.fits >= TELLING:
