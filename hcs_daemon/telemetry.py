@@ -38,6 +38,7 @@ class Event(StrEnum):
     SCAN_ABANDONED = "scan.abandoned"
     PLATE_OPENED = "plate.opened"
     PLATE_RECOGNISED = "plate.recognised"
+    PLATE_WAITING = "plate.waiting"
     PLATE_FINISHED = "plate.finished"
     PLATE_LEFT_ALONE = "plate.left_alone"
     PLATE_MOVED = "plate.moved"

@@ -270,6 +270,18 @@ def test_a_plane_that_was_not_taken_is_given_up_at_once(tmp_path: Path) -> None:
     assert found["A01"]["sites"]["lacking"] == [{"site": 2, "channel": "ER", "z": 1, "refused": True}]
 
 
+def test_a_log_that_never_rests_is_read_while_it_grows(tmp_path: Path) -> None:
+    folder = simulate(tmp_path, "cellvoyager", positions=[A01, A02], sites=2)
+    log = folder / "MeasurementData.mlf"
+    records, end = log.read_text("utf-8").rsplit("</bts:MeasurementData>", 1)
+    spine = spine_over(tmp_path)
+    for second in range(60):
+        log.write_text(f"{records}<!--{' ' * second}--></bts:MeasurementData>{end}", "utf-8")
+        spine.run(1)
+    spine.end()
+    assert list(spine.statuses().values()) == ["complete"] * 2
+
+
 def test_a_well_imaged_again_in_the_same_folder_is_revised_and_both_are_in_the_ledger(tmp_path: Path) -> None:
     folder = simulate(tmp_path, "imagexpress", positions=[A01, A02])
     clock = Clock()

@@ -19,6 +19,14 @@ def test_a_file_that_grows_is_not_ready() -> None:
     assert settling.ready(now=3.5) == [StableFile(PLANE, 20, 2)]
 
 
+def test_a_file_that_never_rests_may_be_wanted_all_the_same() -> None:
+    settling = Settling(settle_s=2.0)
+    for second in range(12):
+        settling.see(Sighting(PLANE, second, second), now=second, at_most_s=10.0)
+        ready = settling.ready(now=second)
+        assert ready == ([StableFile(PLANE, 10, 10)] if second == 10 else [])
+
+
 def test_a_file_is_ready_once() -> None:
     settling = Settling(settle_s=2.0)
     settling.see(Sighting(PLANE, 10, 1), now=0.0)

@@ -8,6 +8,7 @@ the way of a file up to its verdict; `verdicts` puts it into the books, `loading
 and plates, `history` knows what an earlier run did.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -53,6 +54,8 @@ from hcs_daemon.vocabulary import Stage
 
 PATIENCE = 3
 """So many times a file that does not decode, cannot be opened or is gone is looked at again before it is judged."""
+METADATA_AT_MOST_S = 15.0
+"""A metadata file that is appended to all the while is read this often, and not only when it rests."""
 TRY_AGAIN_S = 60.0
 TRY_AGAIN_AT_MOST_S = 3600.0
 """A refused file that may still grow is tried again even when nothing about it changed, ever less often."""
@@ -275,18 +278,30 @@ class Intake:
                     self._verdicts.ignore(file)
                     return
                 if self._is_nameless(plate, file):
-                    plate.nameless.setdefault(file.name, now)
+                    self._wait_for_names(plate, file, now)
                     return
                 if plate.outdated:
                     plate = self._redo(plate, now)
                 self._state.reopen(plate)
         self._state.await_verdict(file)
-        self._settling.see(file.sighting, now)
+        patience_s = METADATA_AT_MOST_S if file.kind is FileKind.METADATA else math.inf
+        self._settling.see(file.sighting, now, at_most_s=patience_s)
 
     def _is_ignored(self, file: FileEntry) -> bool:
         return file.address is not None and self._state.plates[file.acquisition].expectation.names.is_ignored(
             file.address
         )
+
+    def _wait_for_names(self, plate: PlateBook, file: FileEntry, now: float) -> None:
+        if not plate.nameless:
+            self._log.info(
+                Event.PLATE_WAITING,
+                plate=plate.acquisition.plate,
+                acquisition=plate.acquisition.acquisition,
+                detail=f"{file.name} is of channel {file.plane.channel if file.plane else ''}, which no metadata names yet",
+                hint="expect.channels means channels by name: the metadata must come too; ids need no waiting",
+            )
+        plate.nameless.setdefault(file.name, now)
 
     def _is_nameless(self, plate: PlateBook, file: FileEntry) -> bool:
         """Whether only metadata that is still to come can say of which channel a plane is."""
@@ -378,7 +393,8 @@ class Intake:
             file, stable, future = self._finished_reads.popleft()
             self._reading -= 1
             worked = True
-            if self._state.files.get(file.path) is not file or _differ(file, stable):
+            stale = file.kind is not FileKind.METADATA and _differ(file, stable)
+            if self._state.files.get(file.path) is not file or stale:
                 continue  # it is gone, or changed since and waits anew
             failure = future.exception()
             answer = Refused(refusals.unexpected(failure)) if failure is not None else future.result()

@@ -99,7 +99,7 @@ def contradiction(problem: str) -> Refusal:
     return Refusal(
         Reason.METADATA_MISMATCH,
         problem,
-        "no well of the plate is analysed until it is corrected; `hcs-daemon process` then does a plate that is finished",
+        "no well of the plate is analysed until it is corrected; a finished plate is then done by `hcs-daemon process`",
     )
 
 

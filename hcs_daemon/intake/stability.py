@@ -2,6 +2,7 @@
 
 import heapq
 import itertools
+import math
 from pathlib import Path
 
 from hcs_daemon.records import Sighting, StableFile
@@ -16,6 +17,7 @@ class Settling:
     def __init__(self, settle_s: float) -> None:
         self._settle_s = settle_s
         self._waiting: dict[Path, Sighting] = {}
+        self._since: dict[Path, float] = {}
         self._due: list[tuple[float, int, Sighting]] = []
         self._looks = itertools.count()
 
@@ -27,12 +29,17 @@ class Settling:
         """Monotonic seconds at which the next file may be ready; infinite when none waits."""
         return self._due[0][0] if self._due else float("inf")
 
-    def see(self, sighting: Sighting, now: float, extra_s: float = 0.0) -> None:
-        """Note one look at a file; a changed size or time starts its wait again. extra_s: seconds to wait longer."""
+    def see(self, sighting: Sighting, now: float, extra_s: float = 0.0, at_most_s: float = math.inf) -> None:
+        """Note one look at a file; a changed size or time starts its wait again.
+
+        extra_s: seconds to wait longer. at_most_s: seconds after which a file that never rests is ready all the same.
+        """
         if self._waiting.get(sighting.path) == sighting:
             return
         self._waiting[sighting.path] = sighting
-        heapq.heappush(self._due, (now + self._settle_s + extra_s, next(self._looks), sighting))
+        since = self._since.setdefault(sighting.path, now)
+        due_s = min(now + self._settle_s + extra_s, since + at_most_s)
+        heapq.heappush(self._due, (due_s, next(self._looks), sighting))
 
     def ready(self, now: float) -> list[StableFile]:
         """Files unchanged for `settle_s`, oldest first. Each is returned once."""
@@ -40,6 +47,6 @@ class Settling:
         while self._due and self._due[0][0] <= now:
             _, _, sighting = heapq.heappop(self._due)
             if self._waiting.get(sighting.path) is sighting:  # else it changed meanwhile and waits anew
-                del self._waiting[sighting.path]
+                del self._waiting[sighting.path], self._since[sighting.path]
                 stable.append(StableFile(sighting.path, sighting.size_bytes, sighting.mtime_ns))
         return stable
