@@ -298,7 +298,7 @@ class Intake:
                 Event.PLATE_WAITING,
                 plate=plate.acquisition.plate,
                 acquisition=plate.acquisition.acquisition,
-                detail=f"{file.name} is of channel {file.plane.channel if file.plane else ''}, which no metadata names yet",
+                detail=f"{file.name}: no metadata says yet which channel that is",
                 hint="expect.channels means channels by name: the metadata must come too; ids need no waiting",
             )
         plate.nameless.setdefault(file.name, now)
