@@ -446,6 +446,16 @@ def test_validate_reads_the_names_of_any_instrument(door: Door, tmp_path: Path) 
     assert {line["channel"] for line in lines} == {f"C{number:02d}" for number in range(1, 6)}
 
 
+def test_validate_takes_folders_of_different_instruments_at_once(door: Door, tmp_path: Path) -> None:
+    plates = [
+        simulate_plate(tmp_path / name, sleep=no_sleep, plate=name, wells=6, size_px=64, instrument=name).folder
+        for name in ("harmony", "cellvoyager", "arrayscan")
+    ]
+    said = door("validate", *plates, "--json")
+    found = {(line["instrument"], line["plate"]) for line in map(json.loads, said.out.splitlines())}
+    assert found == {("harmony", "harmony"), ("cellvoyager", "cellvoyager"), ("arrayscan", "arrayscan")}
+
+
 def test_validate_says_which_names_do_not_tell_where_a_file_belongs(door: Door, lab: Lab) -> None:
     image = next(lab.plate().rglob("*-ch1sk1*.tiff"))
     image.rename(image.with_name("DNA, first well.tiff"))

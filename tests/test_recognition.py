@@ -11,7 +11,7 @@ from hcs_daemon.instruments.harmony import Harmony
 from hcs_daemon.instruments.imagexpress import ImageXpress
 from hcs_daemon.instruments.manifest import Manifest
 from hcs_daemon.instruments.naming import FileKind, PlaneAddress, Reading
-from hcs_daemon.instruments.recognition import SURE, Auto, instrument_name, recognise, why
+from hcs_daemon.instruments.recognition import SURE, Auto, afresh, instrument_name, recognise, why
 from hcs_daemon.plate import AcquisitionId, WellPosition
 from hcs_daemon.tiff import TiffTags
 
@@ -165,6 +165,15 @@ def test_who_reads_the_same_names_twice_knows_from_the_start_what_it_found() -> 
     assert asked.is_shared
     asked.start_over()
     assert kinds(read(asked, names)) == [FileKind.UNKNOWN, *[FileKind.PLANE] * len(HARMONY)]
+
+
+def test_what_is_known_of_one_watched_folder_is_nothing_to_another() -> None:
+    asked = auto()
+    read(asked, [HARMONY[0]])
+    other = afresh(asked)
+    assert other.read_name("root", PurePosixPath(STRAYS[0])).kind is FileKind.PLANE
+    harmony = Harmony()
+    assert afresh(harmony) is harmony
 
 
 # ---- metadata and the rest

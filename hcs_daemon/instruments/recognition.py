@@ -87,13 +87,13 @@ class Auto:
     one dictionary entry, and a count lost between two of them decides nothing. Owned by the intake thread, whose order
     of reading decides what is known; who compares folders with each other makes another one.
 
-    example: one name of each, for messages.
+    instruments: those that are asked. example: one name of each, for messages.
     """
 
     name = "auto"
 
     def __init__(self, instruments: Sequence[Instrument]) -> None:
-        self._instruments = tuple(instruments)
+        self.instruments = tuple(instruments)
         self._by_name = {each.name: each for each in instruments}
         self._forms: dict[str, _Form] = {}
         self._folders: dict[str, _Folder] = {}
@@ -133,7 +133,7 @@ class Auto:
                 presence.ahead, presence.read = presence.planes, 0
 
     def _ask_all(self, root_name: str, path: PurePosixPath) -> Reading:
-        said = [(each, each.read_name(root_name, path)) for each in self._instruments]
+        said = [(each, each.read_name(root_name, path)) for each in self.instruments]
         planes = [(each, reading) for each, reading in said if reading.kind in _PLANES]
         metadata = [each for each, reading in said if reading.kind is FileKind.METADATA]
         if len(planes) == 1 and not metadata:
@@ -200,7 +200,7 @@ class Auto:
         instrument = self._of(path)
         if instrument is not None:
             return instrument.measurement_folder(path)
-        return min((each.measurement_folder(path) for each in self._instruments), key=lambda folder: len(folder.parts))
+        return min((each.measurement_folder(path) for each in self.instruments), key=lambda folder: len(folder.parts))
 
     def plane_path(self, address: PlaneAddress) -> PurePosixPath:
         """Reads and does not write: raises ValueError."""
@@ -226,7 +226,7 @@ class Auto:
 
     def promise_of_bundle(self, tags: TiffTags) -> Manifest | None:
         """As the one instrument says it that reads such tags."""
-        promised = [said for each in self._instruments if (said := each.promise_of_bundle(tags)) is not None]
+        promised = [said for each in self.instruments if (said := each.promise_of_bundle(tags)) is not None]
         return promised[0] if len(promised) == 1 else None
 
     # ---- who it is
@@ -240,7 +240,7 @@ class Auto:
         claimants = self._form(path).planes
         if len(claimants) != 1:
             return f"no instrument alone has names like {path.name}"
-        return f"of {len(self._instruments)} instruments only {claimants[0].name} has names like {path.name}"
+        return f"of {len(self.instruments)} instruments only {claimants[0].name} has names like {path.name}"
 
     @property
     def is_shared(self) -> bool:
@@ -276,7 +276,7 @@ class Auto:
         parts = path.parts[-PARTS_FOR_METADATA:]
         for first in reversed(range(len(parts))):
             name = PurePosixPath(*parts[first:])
-            found = [each for each in self._instruments if each.read_name("", name).kind is FileKind.METADATA]
+            found = [each for each in self.instruments if each.read_name("", name).kind is FileKind.METADATA]
             if found:
                 return found
         return []
@@ -326,12 +326,17 @@ class Auto:
         return form
 
     def _new_form(self, typical: PurePosixPath) -> _Form:
-        said = [(each, each.read_name("", typical).kind) for each in self._instruments]
+        said = [(each, each.read_name("", typical).kind) for each in self.instruments]
         return _Form(
             planes=tuple(each for each, kind in said if kind in _PLANES),
             metadata=tuple(each for each, kind in said if kind is FileKind.METADATA),
             no_data=next((each for each, kind in said if kind is FileKind.NO_DATA), None),
         )
+
+
+def afresh(instrument: Instrument) -> Instrument:
+    """The instrument for another watched folder: what `auto` knows of one is nothing to the other."""
+    return Auto(instrument.instruments) if isinstance(instrument, Auto) else instrument
 
 
 def why(instrument: Instrument, path: PurePosixPath) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from hcs_daemon.errors import SettingsError
 from hcs_daemon.instruments.naming import FileKind, Instrument, as_text, name_of_root
+from hcs_daemon.instruments.recognition import afresh
 from hcs_daemon.intake.arrival import ScanReport
 from hcs_daemon.plate import AcquisitionId, split_page
 from hcs_daemon.records import Restored, RestoredPlate, Sighting, SourceFile
@@ -37,8 +38,8 @@ def check_origins(roots: Mapping[Path, ScanReport], instrument: Instrument, rest
 
 def _acquisitions(root: Path, names: Iterable[str], instrument: Instrument) -> list[AcquisitionId]:
     """Those that planes are of, in the order of their first file."""
-    name = name_of_root(root)
-    paths = map(PurePosixPath, names)
+    name, paths, instrument = name_of_root(root), [PurePosixPath(each) for each in names], afresh(instrument)
+    instrument.look_ahead(paths)
     readings = ((path, instrument.read_name(name, path)) for path in paths)
     held = (
         reading.address.acquisition if reading.address is not None else instrument.acquisition_of(name, path)

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from hcs_daemon.config import Expect
 from hcs_daemon.errors import FolderError
 from hcs_daemon.instruments.naming import FileKind, Instrument, PlaneAddress, as_text, name_of_root
+from hcs_daemon.instruments.recognition import afresh
 from hcs_daemon.intake import refusals
 from hcs_daemon.intake.arrival import list_files
 from hcs_daemon.intake.assembly import VOTES_FOR_A_SHAPE
@@ -122,7 +123,7 @@ def _named(
     root = path.parent if asked_for else path
     unlistable: list[SurveyedFile] = []
     sightings = [look(path)] if asked_for else _listing(path, unlistable)
-    view = _View(root, instrument, expect)
+    view = _View(root, afresh(instrument), expect)
     if not asked_for:
         view.learn(sightings)
     for sighting in sightings:
@@ -155,8 +156,9 @@ class _View:
         self._expect = expect
         self._names: dict[AcquisitionId, ChannelNames] = {}
 
-    def learn(self, sightings: Iterable[Sighting]) -> None:
-        """Read the metadata, where channels may be meant by names that stand only there."""
+    def learn(self, sightings: Sequence[Sighting]) -> None:
+        """Look at all names, and read the metadata where channels may be meant by names that stand only there."""
+        self._instrument.look_ahead(self._relative(sighting.path) for sighting in sightings)
         if self._expect is None or not ChannelNames(self._expect).has_words:
             return
         for sighting in sightings:
