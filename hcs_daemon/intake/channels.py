@@ -12,7 +12,8 @@ class ChannelNames:
 
     has_words: whether any of them is meant by a name.
 
-    A name counts before an id: where the metadata calls channel 2 `5`, that is what `5` means.
+    A name counts before an id: where the metadata calls channel 2 `5`, that is what `5` means. No two channels are ever
+    one: a name that several bear means none of them.
     """
 
     def __init__(self, expect: Expect) -> None:
@@ -20,34 +21,48 @@ class ChannelNames:
         self._ignored = {canonical_channel(text) for text in expect.ignore_channels}
         self.has_words = any(not text.isdecimal() for text in (*self._wanted, *self._ignored))
         self._instruments: dict[str, str] = {}
+        self._known: dict[tuple[str, str], tuple[str | None, bool]] = {}
+        self._owner: dict[str, str] = {}
 
     def learn(self, channels: Mapping[str, ChannelFacts]) -> bool:
         """What the metadata calls the channels (id -> facts); whether that is news."""
         before = self._instruments
         self._instruments = {canonical_channel(id_): facts.name for id_, facts in channels.items() if facts.name}
+        self._known.clear()
+        self._owner.clear()
         return self._instruments != before
 
     def name_of(self, address: PlaneAddress) -> str | None:
         """The settings' name of a plane's channel, None where they have none."""
-        return next((self._wanted[key] for key in self._keys(address) if key in self._wanted), None)
+        return self._look_up(address.channel, address.channel_name)[0]
 
     def name_of_id(self, channel_id: str) -> str | None:
         """The settings' name of a channel by its id alone, or by what the metadata calls it."""
-        keys = self._spellings(channel_id, "")
-        return next((self._wanted[key] for key in keys if key in self._wanted), None)
+        return self._look_up(channel_id, "")[0]
 
     def is_ignored(self, address: PlaneAddress) -> bool:
         """Whether the settings say that it is not analysed."""
-        return self.name_of(address) is None and any(key in self._ignored for key in self._keys(address))
+        return self._look_up(address.channel, address.channel_name)[1]
 
     def may_be_named(self, address: PlaneAddress) -> bool:
         """Whether metadata that is not there yet could tell what this plane is of."""
         return self.has_words and not self._instruments and not address.channel_name
 
-    def _keys(self, address: PlaneAddress) -> list[str]:
-        return self._spellings(address.channel, address.channel_name)
+    def _look_up(self, channel_id: str, name: str) -> tuple[str | None, bool]:
+        """The settings' name of a channel, and whether they ignore it; looked up once for each."""
+        found = self._known.get((channel_id, name))
+        if found is None:
+            keys = self._spellings(channel_id, name)
+            wanted = next((self._wanted[key] for key in keys if key in self._wanted), None)
+            if wanted is not None and self._owner.setdefault(wanted, channel_id) != channel_id:
+                wanted = None
+            found = self._known[channel_id, name] = wanted, wanted is None and any(key in self._ignored for key in keys)
+        return found
 
     def _spellings(self, channel_id: str, name: str) -> list[str]:
+        """How a channel may be meant: by its names, and by its id where that is no other channel's name."""
         id_ = canonical_channel(channel_id)
-        names = [name, self._instruments.get(id_, "")]
-        return [*(canonical_channel(each) for each in names if each), id_]
+        instruments = [canonical_channel(each) for each in self._instruments.values()]
+        said = [canonical_channel(each) for each in (name, self._instruments.get(id_, "")) if each]
+        names = [each for each in said if instruments.count(each) <= 1]
+        return names if id_ in instruments and id_ not in said else [*names, id_]

@@ -124,6 +124,7 @@ class Intake:
     def report(self, report: ScanReport, now: float) -> None:
         """Take what the scanner found."""
         self._now = now
+        self._instrument.look_ahead(self._state.relative(each.path) for each in report.sightings)
         report = replace(report, sightings=tuple(filter(self._concerns_us, report.sightings)))
         for sighting in report.sightings if self._backlog is None else self._backlog.let_through(report):
             self._see(sighting, now)
