@@ -345,9 +345,7 @@ def test_other_z_steps_are_accepted_listed_and_not_analysed(tmp_path: Path) -> N
     watched.run(20)
     assert watched.status("A01") is WellStatus.COMPLETE
     assert watched.uses("A01")[name("A01", z=2)] == "other_z"
-    assert watched.closed["A01"].warnings == (
-        '2 planes of other z steps were not analysed (expect.projection = "1")',
-    )
+    assert watched.closed["A01"].warnings == ('2 planes of other z steps were not analysed (expect.projection = "1")',)
     assert watched.unaccounted() == []
 
 
@@ -1306,6 +1304,30 @@ def test_in_a_complete_folder_an_index_that_is_read_last_is_waited_for(tmp_path:
         watched.work()
     assert watched.revisions == {"A01": 1, "A02": 1}
     assert watched.closed["A01"].missing == (2,)
+
+
+def test_a_stray_picture_of_another_instruments_name_is_refused_and_the_plate_is_not(tmp_path: Path) -> None:
+    watched = finite(tmp_path)
+    stray = watched.write("overview_A01.tif", picture(1))
+    for column in range(1, 6):
+        watched.well(f"A{column:02d}")
+    found = sorted(scan_once(watched.root).sightings, key=lambda sighting: sighting.path != stray)
+    watched.intake.report(ScanReport(tuple(found), finished=True), watched.clock.now)
+    while not watched.intake.idle:
+        watched.work()
+    assert watched.reasons == {"overview_A01.tif": "unknown_name"}
+    assert {watched.status(f"A{column:02d}") for column in range(1, 6)} == {WellStatus.COMPLETE}
+
+
+def test_planes_of_two_instruments_in_one_folder_are_all_refused(tmp_path: Path) -> None:
+    watched = finite(tmp_path)
+    watched.well("A01")
+    for number in range(1, 3):
+        watched.write(f"P_A01_s1_w{number}.tif", picture(number))
+    watched.process()
+    assert set(watched.reasons.values()) == {"unknown_name"}
+    assert len(watched.reasons) == 4
+    assert watched.closed == {}
 
 
 def test_an_empty_folder_is_done_at_once(tmp_path: Path) -> None:
