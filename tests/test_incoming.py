@@ -94,6 +94,15 @@ def test_two_instruments_in_one_folder_are_refused_with_both_names(tmp_path: Pat
     assert "watch.instrument" in caught.value.hint
 
 
+def test_a_wrong_instrument_in_the_settings_is_told_whose_the_files_are(tmp_path: Path) -> None:
+    simulated(tmp_path, instrument="cellvoyager")
+    found = seen(make_settings(tmp_path, {"watch": {"directory": str(tmp_path / "in"), "instrument": "imagexpress"}}))
+    lines = words.whose(found)
+    assert lines[0].startswith("no name fits; SIM0001__")
+    assert 'files as cellvoyager names them: watch.instrument = "cellvoyager" or "auto" would read them' in lines[1]
+    assert words.plates(found) == ["none yet"]
+
+
 def test_a_stray_picture_is_rejected_and_the_plate_is_not(tmp_path: Path) -> None:
     plate = simulated(tmp_path)
     (plate / "Images" / "0_overview_A01.tif").write_bytes(b"x")

@@ -4,13 +4,14 @@ All names are read, as the daemon would read them. Of the first plates the metad
 channel, for its pixel size and its pixels.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from hcs_daemon.config import Settings
 from hcs_daemon.errors import FolderError
-from hcs_daemon.instruments import instrument_for
+from hcs_daemon.instruments import INSTRUMENTS, instrument_for
 from hcs_daemon.instruments.manifest import Manifest
 from hcs_daemon.instruments.naming import FileKind, PlaneAddress, Reading, as_text, name_of_root
 from hcs_daemon.instruments.recognition import Auto, Recognition, RollCall
@@ -89,7 +90,8 @@ class Refusals:
 class Incoming:
     """What was found in the watched folder. Made by `look_into`, and only read afterwards.
 
-    plates: all, in the order of their names; shown: the first of them, whose metadata and tags were read.
+    plates: all, in the order of their names; shown: the first of them, whose metadata and tags were read. elsewhere:
+    where the settings name an instrument, planes that are another's, by its name.
     """
 
     def __init__(self, settings: Settings, channels: tuple[str, ...]) -> None:
@@ -100,6 +102,8 @@ class Incoming:
         self._instrument = instrument_for(settings.watch)
         self._roll = RollCall(self._instrument)
         self._plates: dict[AcquisitionId, PlateSeen] = {}
+        self._anybody = Auto(INSTRUMENTS)
+        self.elsewhere: Counter[str] = Counter()
         self.refused: dict[Reason, Refusals] = {}
         self.unlistable: list[Path] = []
         self.opened = 0
@@ -155,6 +159,8 @@ class Incoming:
                 self._plate(self._instrument.acquisition_of(self._root_name, path)).metadata[path] = file
             case FileKind.UNKNOWN:
                 self._refuse(str(path), refusals.unknown_name(reading.problem))
+                if not isinstance(self._instrument, Auto):
+                    self.elsewhere.update(filter(None, [self._anybody.read_name(self._root_name, path).instrument]))
 
     def _plane(self, path: PurePosixPath, address: PlaneAddress, reading: Reading, file: StableFile) -> None:
         if reading.problem:

@@ -24,6 +24,10 @@ def whose(found: Incoming) -> list[str]:
     if said.refusal:
         raise SettingsError(said.refusal, "set watch.instrument to the right one, or give each a folder of its own")
     lines = [said.why]
+    lines += [
+        f'{counted(names, "file")} as {other} names them: watch.instrument = "{other}" or "auto" would read them'
+        for other, names in found.elsewhere.items()
+    ]
     if found.unlistable:
         lines.append(f"{counted(len(found.unlistable), 'folder')} cannot be listed: {_some(found.unlistable)}")
     return lines
