@@ -387,6 +387,34 @@ def test_two_reading_steps_that_number_their_channels_alike_are_not_mixed(tmp_pa
     assert "Bright Field" in line["detail"]
 
 
+def test_a_stray_that_comes_before_its_folders_planes_costs_none_of_them(tmp_path: Path) -> None:
+    folder = simulate(tmp_path, positions=[A01, A02], sites=2)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    data = kept(tmp_path, *files)
+    spine = spine_over(tmp_path)
+    stray = folder / "Images" / "overview_A01.tif"  # an ImageXpress plane by its name
+    shutil.copyfile(lay_plane(tmp_path), stray)
+    spine.run(10)
+    for path, content in zip(files, data, strict=True):
+        path.write_bytes(content)
+        spine.run(3)
+    spine.run(60)
+    spine.end()
+    assert list(spine.statuses().values()) == ["complete"] * 2
+    assert [(Path(line["path"]).name, line["reason"]) for line in spine.rejections()] == [
+        ("overview_A01.tif", "unknown_name")
+    ]
+    used = Counter(entry["used"] for result in spine.wells().values() for entry in result["inputs"])
+    assert used == {"analysed": 20}
+
+
+def lay_plane(folder: Path) -> Path:
+    """A good plane of the simulated size, outside the watched folder."""
+    path = folder / "plane.tif"
+    path.write_bytes(encode_plane(np.random.default_rng(3).integers(100, 60000, (64, 64), dtype=np.uint16)))
+    return path
+
+
 # ---- z
 
 

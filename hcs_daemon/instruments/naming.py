@@ -73,8 +73,11 @@ class Instrument(Protocol):
     name: str
     example: str
 
-    def look_ahead(self, paths: Iterable[PurePosixPath]) -> None:
-        """Names that are there before any is read, where what one is depends on the others beside it."""
+    def look_ahead(self, paths: Iterable[PurePosixPath]) -> bool:
+        """Names that are there before any of them is read, where what one is depends on the others beside it.
+
+        True where names that were read before would be read otherwise now.
+        """
 
     def read_name(self, root_name: str, path: PurePosixPath) -> Reading:
         """What the file at `path` (relative to the watched folder, which is called `root_name`) is."""
@@ -110,8 +113,9 @@ class Instrument(Protocol):
 class OnePlaneAFile:
     """What instruments share that write one plane into each file, and nothing of use into its tags."""
 
-    def look_ahead(self, paths: Iterable[PurePosixPath]) -> None:
-        """Nothing to be done: each name stands for itself."""
+    def look_ahead(self, paths: Iterable[PurePosixPath]) -> bool:  # noqa: ARG002 (nothing is to be done)
+        """False: each name stands for itself."""
+        return False
 
     def read_tags(self, path: PurePosixPath, tags: TiffTags) -> ChannelFacts | None:  # noqa: ARG002 (they say nothing)
         """Nothing."""

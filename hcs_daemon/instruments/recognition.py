@@ -118,13 +118,26 @@ class Auto:
                 return reading
         return self._ask_all(root_name, path)
 
-    def look_ahead(self, paths: Iterable[PurePosixPath]) -> None:
-        """Note whose planes lie where before any name is read, so that its answer does not depend on their order."""
+    def look_ahead(self, paths: Iterable[PurePosixPath]) -> bool:
+        """Note whose planes lie where before any name is read, so that its answer does not depend on their order.
+
+        True where a folder is another's than was said: its names are to be read once more.
+        """
+        changed = False
         for path in paths:
             form = self._form(path)
             if len(form.claimants) == 1 and form.planes:
+                places = self._places_of(form.planes[0], path)
+                before = [folder.owner for folder in places]
                 for presence in self._presences(form.planes[0], path):
                     presence.ahead += 1
+                changed |= any(
+                    len(folder.present) > 1 and folder.owner != said
+                    for said, folder in zip(before, places, strict=True)
+                )
+        if changed:
+            self.start_over()
+        return changed
 
     def start_over(self) -> None:
         """The same names are read once more: what was found the first time is known from the start."""

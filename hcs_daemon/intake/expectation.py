@@ -82,6 +82,18 @@ class Expectation:
         named = self._named.setdefault(well, Named())
         named.steps.setdefault(site, {}).setdefault(channel, set()).add(z)
 
+    def unname_plane(self, well: WellTime, site: int, channel: str, z: int) -> None:
+        """No file of this plane is there after all."""
+        channels = self._named[well].steps[site]
+        channels[channel].discard(z)
+        if not channels[channel]:
+            del channels[channel]
+        if not channels:
+            del self._named[well].steps[site]
+        every = [sites for named in self._named.values() for sites in named.steps.values()]
+        self._steps_named[channel] = {step for sites in every for step in sites.get(channel, ())}
+        self.sites_named = {number for named in self._named.values() for number in named.steps}
+
     # ---- which planes
 
     @property

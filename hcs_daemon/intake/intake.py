@@ -47,7 +47,7 @@ from hcs_daemon.intake.stability import Settling
 from hcs_daemon.intake.state import FileEntry, IntakeState, ToDevice, ToPublish
 from hcs_daemon.intake.validation import Expected, Refusal
 from hcs_daemon.intake.verdicts import Verdicts
-from hcs_daemon.plate import AcquisitionId, PlaneId, SiteId, WellId, with_page
+from hcs_daemon.plate import AcquisitionId, PlaneId, SiteId, WellId, split_page, with_page
 from hcs_daemon.records import PlaneRecord, Restored, Sighting, SiteWanted, StableFile
 from hcs_daemon.telemetry import Event, Telemetry, get_log
 from hcs_daemon.vocabulary import Stage
@@ -124,7 +124,8 @@ class Intake:
     def report(self, report: ScanReport, now: float) -> None:
         """Take what the scanner found."""
         self._now = now
-        self._instrument.look_ahead(self._state.relative(each.path) for each in report.sightings)
+        if self._instrument.look_ahead(self._state.relative(each.path) for each in report.sightings):
+            self._read_names_anew(now)
         report = replace(report, sightings=tuple(filter(self._concerns_us, report.sightings)))
         for sighting in report.sightings if self._backlog is None else self._backlog.let_through(report):
             self._see(sighting, now)
@@ -253,6 +254,22 @@ class Intake:
             file.channel = self._plate(file, now).expectation.names.name_of(address)
         if not self._is_as_before(file):
             self._route(file, now)
+
+    def _read_names_anew(self, now: float) -> None:
+        """Names mean something else now that others are known: what was made of such a file counts no more."""
+        changed = [file for file in self._state.files.values() if self._is_misread(file)]
+        bundles = {file.path for file in changed}
+        pages = [file for file in self._state.files.values() if split_page(file.path)[0] in bundles - {file.path}]
+        for file in changed + pages:
+            self._verdicts.disown(file)
+        for file in changed:
+            self._meet(file.sighting, now)
+
+    def _is_misread(self, file: FileEntry) -> bool:
+        if split_page(file.path)[1] is not None:
+            return False  # a page is what its bundle says
+        reading = self._instrument.read_name(self._root_name, PurePosixPath(file.name))
+        return (reading.kind, reading.address) != (file.kind, file.address)
 
     def _is_as_before(self, file: FileEntry) -> bool:
         """Whether an earlier run decided this very file, so that nothing is left to do."""

@@ -158,13 +158,29 @@ class Verdicts:
         if file.outcome is not PlaneOutcome.IGNORED:
             self._count(file, PlaneOutcome.IGNORED)
 
+    def disown(self, file: FileEntry) -> None:
+        """The file is not what it was taken for: as if it had never been met."""
+        self.rename(file, None)
+        self.withdraw(file, "its name is read otherwise, now that the others beside it are known")
+        self._recount(file, None)
+        if file.plane is not None:
+            plate = self._state.plates[file.acquisition]
+            plate.undecided.pop(file.name, None)
+            plate.nameless.pop(file.name, None)
+        del self._state.files[file.path]
+
     def rename(self, file: FileEntry, name: str | None) -> None:
         """The plane is of another channel than was known: what was made of it under that name counts no more."""
         book, key = self._state.book_of(file), _key(file)
         if book is not None and key is not None:
             self._state.settle_account(file)
-            self._remove(self._state.plates[file.acquisition], book, key, file)
+            plate = self._state.plates[file.acquisition]
+            self._remove(plate, book, key, file)
             book.rejected.pop(file.name, None)
+            book.copies.pop(file.name, None)
+            alike = (other.plane == file.plane for other in self._state.files.values() if other is not file)
+            if not any(alike):
+                plate.expectation.unname_plane(book.when, *key)
         file.channel = name
 
     def withdraw(self, file: FileEntry, why: str) -> None:
