@@ -5,20 +5,18 @@ it is read. The database beside the images (`.mdb`) is not read: nothing tells h
 """
 
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
-from hcs_daemon.instruments.manifest import Manifest
 from hcs_daemon.instruments.naming import (
     FileKind,
     Grammar,
     OnePlaneAFile,
     PlaneAddress,
     Reading,
-    acquisition_from,
     is_no_data,
     measurement_name,
 )
-from hcs_daemon.plate import AcquisitionId, WellPosition
+from hcs_daemon.plate import WellPosition
 
 _PARTS = (
     ("plate's name", r".+"),
@@ -54,21 +52,9 @@ class ArrayScan(OnePlaneAFile):
         address = PlaneAddress(self.acquisition_of(root_name, path), position, int(site), channel=f"d{int(channel)}")
         return Reading(FileKind.PLANE, address)
 
-    def acquisition_of(self, root_name: str, path: PurePosixPath) -> AcquisitionId:
-        """The acquisition by the folder's name."""
-        return acquisition_from(root_name, self.measurement_folder(path))
-
-    def measurement_folder(self, path: PurePosixPath) -> PurePosixPath:
-        """The folder that holds the file."""
-        return path.parent
-
     def plane_path(self, address: PlaneAddress) -> PurePosixPath:
         """`<plate>__<acquisition>/<plate>_B03f00d0.tif`. Raises ValueError for what these names cannot say."""
         if (address.z, address.time) != (1, 1) or not _CHANNEL.fullmatch(address.channel):
             raise ValueError(f"an ArrayScan name says neither z nor time, and its channels are d0 to d99: {address}")
         name = f"{address.acquisition.plate}_{address.position.name}f{address.site:02d}{address.channel}.tif"
         return PurePosixPath(measurement_name(address.acquisition), name)
-
-    def read_metadata(self, path: Path) -> Manifest | None:  # noqa: ARG002 (there is none to read)
-        """Nothing: no metadata of theirs is read."""
-        return None

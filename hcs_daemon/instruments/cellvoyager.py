@@ -18,11 +18,10 @@ from hcs_daemon.instruments.naming import (
     OnePlaneAFile,
     PlaneAddress,
     Reading,
-    acquisition_from,
     is_no_data,
     measurement_name,
 )
-from hcs_daemon.plate import AcquisitionId, WellPosition
+from hcs_daemon.plate import WellPosition
 
 _READERS = {
     ".mlf": read_records,
@@ -58,10 +57,6 @@ class CellVoyager(OnePlaneAFile):
             return Reading(FileKind.UNKNOWN, problem="T, F, Z and C count from 1 in a CellVoyager name")
         acquisition = self.acquisition_of(root_name, path)
         return Reading(FileKind.PLANE, PlaneAddress(acquisition, position, site, channel_id(channel), z=z, time=time))
-
-    def acquisition_of(self, root_name: str, path: PurePosixPath) -> AcquisitionId:
-        """The acquisition by the measurement folder's name."""
-        return acquisition_from(root_name, self.measurement_folder(path))
 
     def measurement_folder(self, path: PurePosixPath) -> PurePosixPath:
         """The folder that holds the file, or holds the `Image` folder it is in."""

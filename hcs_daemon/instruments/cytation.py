@@ -11,22 +11,20 @@ addresses, and the later one counts, as where a well was imaged again.
 """
 
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from xml.etree.ElementTree import Element
 
 from hcs_daemon.instruments.facts import local, objective, pixel_size, positive, xml_root
-from hcs_daemon.instruments.manifest import Manifest
 from hcs_daemon.instruments.naming import (
     FileKind,
     Grammar,
     OnePlaneAFile,
     PlaneAddress,
     Reading,
-    acquisition_from,
     is_no_data,
     measurement_name,
 )
-from hcs_daemon.plate import PROJECTION_Z, AcquisitionId, WellPosition
+from hcs_daemon.plate import PROJECTION_Z, WellPosition
 from hcs_daemon.records import ChannelFacts
 from hcs_daemon.tiff import TiffTags
 
@@ -83,14 +81,6 @@ class Cytation(OnePlaneAFile):
         )
         return Reading(FileKind.PLANE, address)
 
-    def acquisition_of(self, root_name: str, path: PurePosixPath) -> AcquisitionId:
-        """The acquisition by the folder's name."""
-        return acquisition_from(root_name, self.measurement_folder(path))
-
-    def measurement_folder(self, path: PurePosixPath) -> PurePosixPath:
-        """The folder that holds the file."""
-        return path.parent
-
     def plane_path(self, address: PlaneAddress) -> PurePosixPath:
         """`<plate>__<acquisition>/B3_02_1_1_DAPI_001.tif`; a channel without a name is called by its number."""
         position, name = address.position, address.channel_name or address.channel
@@ -100,10 +90,6 @@ class Cytation(OnePlaneAFile):
         letters = position.name[:-2]
         file = f"{letters}{position.column}_{step}_{address.channel}_{address.site}{z}_{name}_{address.time:03d}.tif"
         return PurePosixPath(measurement_name(address.acquisition), file)
-
-    def read_metadata(self, path: Path) -> Manifest | None:  # noqa: ARG002 (there is none to read)
-        """Nothing: what Gen5 knows of a plate is in each image's tags, and in its own database."""
-        return None
 
     def read_tags(self, path: PurePosixPath, tags: TiffTags) -> ChannelFacts | None:
         """Channel, exposure, pixel size and objective, from the `BTIImageMetaData` in a description."""

@@ -18,11 +18,9 @@ from hcs_daemon.instruments.naming import (
     OnePlaneAFile,
     PlaneAddress,
     Reading,
-    acquisition_from,
     is_no_data,
     measurement_name,
 )
-from hcs_daemon.plate import AcquisitionId
 
 _INDEX = re.compile(r"index(\.idx|\.ref)?\.xml", re.IGNORECASE)
 _IMAGES, _LAYOUTS, _PROFILES = "images", "assaylayout", "ffc_profile"
@@ -49,10 +47,6 @@ class Harmony(OnePlaneAFile):
         acquisition = self.acquisition_of(root_name, path)
         address = PlaneAddress(acquisition, said.position, said.site, said.channel, said.z, said.time)
         return Reading(FileKind.PLANE, address, _beyond_the_first(said))
-
-    def acquisition_of(self, root_name: str, path: PurePosixPath) -> AcquisitionId:
-        """The acquisition by the measurement folder's name."""
-        return acquisition_from(root_name, self.measurement_folder(path))
 
     def measurement_folder(self, path: PurePosixPath) -> PurePosixPath:
         """The folder that holds `Images` and what Harmony exports beside it, else the one that holds the file."""

@@ -25,12 +25,11 @@ from hcs_daemon.instruments.naming import (
     OnePlaneAFile,
     PlaneAddress,
     Reading,
-    acquisition_from,
     is_no_data,
     measurement_name,
 )
 from hcs_daemon.instruments.ome_xml import facts_of_all, read_ome
-from hcs_daemon.plate import PROJECTION_Z, AcquisitionId, WellPosition
+from hcs_daemon.plate import PROJECTION_Z, WellPosition
 from hcs_daemon.records import ChannelFacts
 from hcs_daemon.tiff import TiffTags
 
@@ -75,14 +74,6 @@ class InCell(OnePlaneAFile):
         acquisition = self.acquisition_of(root_name, path)
         address = PlaneAddress(acquisition, position, int(site), wave + wix, int(z or 1), int(time or 1), wave)
         return Reading(FileKind.PLANE, address)
-
-    def acquisition_of(self, root_name: str, path: PurePosixPath) -> AcquisitionId:
-        """The acquisition by the folder's name."""
-        return acquisition_from(root_name, self.measurement_folder(path))
-
-    def measurement_folder(self, path: PurePosixPath) -> PurePosixPath:
-        """The folder that holds the file."""
-        return path.parent
 
     def plane_path(self, address: PlaneAddress) -> PurePosixPath:
         """`<plate>__<acquisition>/A - 01(fld 1 wv DAPI - DAPI z 2 time 2).tif`; z and time where they are not 1.

@@ -111,7 +111,19 @@ class Instrument(Protocol):
 
 
 class OnePlaneAFile:
-    """What instruments share that write one plane into each file, and nothing of use into its tags."""
+    """What most instruments share: one plane a file, in the measurement's own folder, and nothing beside names."""
+
+    def acquisition_of(self, root_name: str, path: PurePosixPath) -> AcquisitionId:
+        """The acquisition by the measurement folder's name."""
+        return acquisition_from(root_name, self.measurement_folder(path))
+
+    def measurement_folder(self, path: PurePosixPath) -> PurePosixPath:
+        """The folder that holds the file."""
+        return path.parent
+
+    def read_metadata(self, path: Path) -> Manifest | None:  # noqa: ARG002 (there is none to read)
+        """Nothing: what the images are must stand in the settings."""
+        return None
 
     def look_ahead(self, paths: Iterable[PurePosixPath]) -> bool:  # noqa: ARG002 (nothing is to be done)
         """False: each name stands for itself."""

@@ -16,7 +16,6 @@ from hcs_daemon.instruments.naming import (
     OnePlaneAFile,
     PlaneAddress,
     Reading,
-    acquisition_from,
     is_no_data,
     measurement_name,
 )
@@ -70,14 +69,6 @@ class OmeTiff(OnePlaneAFile):
         if _NAME.groups(path.name) is not None:
             return Reading(FileKind.BUNDLE)
         return Reading(FileKind.NO_DATA) if path.suffix.lower() in _NO_PLANES else _NAME.misfit(path.name)
-
-    def acquisition_of(self, root_name: str, path: PurePosixPath) -> AcquisitionId:
-        """The acquisition by the folder's name."""
-        return acquisition_from(root_name, self.measurement_folder(path))
-
-    def measurement_folder(self, path: PurePosixPath) -> PurePosixPath:
-        """The folder that holds the file."""
-        return path.parent
 
     def plane_path(self, address: PlaneAddress) -> PurePosixPath:
         """`<plate>__<acquisition>/<plate>_B03_s1.ome.tif`: a file holds all planes of a site."""

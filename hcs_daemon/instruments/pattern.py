@@ -5,9 +5,8 @@ may be there. An expression that contains `/` is matched with the path below the
 """
 
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
-from hcs_daemon.instruments.manifest import Manifest
 from hcs_daemon.instruments.naming import (
     FileKind,
     OnePlaneAFile,
@@ -65,17 +64,9 @@ class Pattern(OnePlaneAFile):
             return by_folder
         return AcquisitionId(plate, "_".join(path.parent.parts) or "1")
 
-    def measurement_folder(self, path: PurePosixPath) -> PurePosixPath:
-        """The folder that holds the file."""
-        return path.parent
-
     def plane_path(self, address: PlaneAddress) -> PurePosixPath:
         """An expression reads names and cannot write them. Raises ValueError."""
         raise ValueError(f"watch.pattern {self._expression.pattern!r} does not say how {address} is written")
-
-    def read_metadata(self, path: Path) -> Manifest | None:  # noqa: ARG002 (there is none to read)
-        """Nothing: what the images are must stand in the settings."""
-        return None
 
     def _match(self, path: PurePosixPath) -> re.Match[str] | None:
         return self._expression.fullmatch(str(path) if self._on_path else path.name)

@@ -22,12 +22,11 @@ from hcs_daemon.instruments.naming import (
     OnePlaneAFile,
     PlaneAddress,
     Reading,
-    acquisition_from,
     is_no_data,
     measurement_name,
 )
 from hcs_daemon.instruments.ome_xml import OmeDocument, facts_of_all, read_ome
-from hcs_daemon.plate import PLATE_SHAPES, PROJECTION_Z, AcquisitionId, WellPosition
+from hcs_daemon.plate import PLATE_SHAPES, PROJECTION_Z, WellPosition
 from hcs_daemon.records import ChannelFacts
 from hcs_daemon.tiff import TiffTags
 
@@ -71,10 +70,6 @@ class ScanR(OnePlaneAFile):
         acquisition = self.acquisition_of(root_name, path)
         address = PlaneAddress(acquisition, position, int(site), channel, int(z) + 1, int(time) + 1, channel)
         return Reading(FileKind.PLANE, address)
-
-    def acquisition_of(self, root_name: str, path: PurePosixPath) -> AcquisitionId:
-        """The acquisition by the measurement folder's name."""
-        return acquisition_from(root_name, self.measurement_folder(path))
 
     def measurement_folder(self, path: PurePosixPath) -> PurePosixPath:
         """The folder that holds `data`, else the one that holds the file."""
