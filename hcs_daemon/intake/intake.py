@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from hcs_daemon.config import Settings
 from hcs_daemon.instruments.manifest import Manifest
 from hcs_daemon.instruments.naming import FileKind, Instrument, PlaneAddress, Reading, name_of_root
+from hcs_daemon.instruments.recognition import why
 from hcs_daemon.intake import refusals
 from hcs_daemon.intake.arrival import ScanReport
 from hcs_daemon.intake.assembly import PlateBook
@@ -341,7 +342,7 @@ class Intake:
                 plate=plate.acquisition.plate,
                 acquisition=plate.acquisition.acquisition,
                 instrument=file.instrument,
-                why=f"{file.name} is called as {file.instrument} calls its planes, and as no other does",
+                why=why(self._instrument, PurePosixPath(file.name)),
             )
         return plate
 
