@@ -54,13 +54,47 @@ class SourceFile:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaneQuality:
+    """How good the picture in a plane is; measured by `intake.quality`, explained in docs/quality.md.
+
+    background: raw counts, at the middle of the field. noise: raw counts, standard deviation of one pixel in the dark
+    parts. foreground_fraction: share of the plane that stands above its background. bright: raw counts above the
+    background that the brighter parts of the foreground have. spots: how many separate bright objects there are; of a
+    nuclear stain a proxy of the number of cells. debris_fraction: share of the plane in spots far brighter than that.
+    unevenness: share of its light that the background loses from its brightest to its darkest part of the field.
+    power_slope: of log power against log frequency, white noise taken out (dimensionless, steeper is more blurred);
+    None where nothing stands above the noise.
+    """
+
+    background: float
+    noise: float
+    foreground_fraction: float
+    bright: float
+    spots: int
+    debris_fraction: float
+    unevenness: float
+    power_slope: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneConditions:
+    """How it was at the instrument when a plane was taken, as far as it says; None where it does not.
+
+    taken_at: its own clock. temperature_c: of its stage, in degrees Celsius.
+    """
+
+    taken_at: datetime | None = None
+    temperature_c: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PlaneMeasures:
     """What one pass over a plane's pixels found.
 
     minimum, maximum: raw counts. observed_bits: the highest bit that occurs, counted from 1.
     saturated_fraction: share of pixels at the declared depth's full scale.
     focus: variance of the Laplacian over the variance of the pixels (dimensionless, higher is sharper),
-    on the central crop; after Pech-Pacheco et al., ICPR 2000.
+    on the central crop; after Pech-Pacheco et al., ICPR 2000. quality: None in results of versions before it.
     """
 
     minimum: int
@@ -68,6 +102,7 @@ class PlaneMeasures:
     observed_bits: int
     saturated_fraction: float
     focus: float
+    quality: PlaneQuality | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +110,7 @@ class PlaneRecord:
     """An accepted plane without its pixels: enough to read them again and know that they are the same.
 
     channel: the name from the settings (`DNA`). shape: (height, width). seen_at: UTC wall clock.
+    conditions: None where the instrument says nothing of them in the file.
     """
 
     id: PlaneId
@@ -84,6 +120,7 @@ class PlaneRecord:
     container: str
     measures: PlaneMeasures
     seen_at: datetime
+    conditions: PlaneConditions | None = None
 
     @property
     def content(self) -> str:
