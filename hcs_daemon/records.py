@@ -464,7 +464,7 @@ class RestoredWell:
 class RestoredPlate:
     """What the results folder says of a plate. rejections: the newest line a path, not withdrawn.
 
-    root: the folder that its inputs are relative to, where plate.json says it.
+    root: the folder that its inputs are relative to, where plate.json says it. pixel_size_um: as it was known then.
     outdated: it was made with another model or other expectations. One that is still acquiring is then done
     again as a whole; a finished one is left, unless a new plane comes.
     """
@@ -476,6 +476,7 @@ class RestoredPlate:
     wells: tuple[RestoredWell, ...] = ()
     rejections: tuple[Rejection, ...] = ()
     root: str | None = None
+    pixel_size_um: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

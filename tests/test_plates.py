@@ -591,6 +591,22 @@ def test_a_restart_reads_no_page_of_a_bundle_again(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("wells/*.json")} == before
 
 
+@pytest.mark.parametrize("instrument", sorted(CHANNEL_IDS))
+def test_a_restart_over_a_finished_plate_leaves_every_result_as_it_is(instrument: str, tmp_path: Path) -> None:
+    simulate(tmp_path, instrument, positions=[A01, A02], sites=2)
+    clock = Clock()
+    first = spine_over(tmp_path, clock=clock, well_timeout_s=20.0, plate_timeout_s=30.0, **expect_of(instrument))
+    first.run(80)
+    first.end()
+    before = first.wells()
+    assert {result["status"] for result in before.values()} == {"complete"}
+    for _ in range(2):
+        again = spine_over(tmp_path, clock=clock, well_timeout_s=20.0, plate_timeout_s=30.0, **expect_of(instrument))
+        again.run(80)
+        again.end()
+        assert again.wells() == before
+
+
 def test_a_bundle_that_names_no_well_is_refused_with_what_it_lacks(tmp_path: Path) -> None:
     (tmp_path / "in" / "P1").mkdir(parents=True)
     (tmp_path / "in" / "P1" / "image.ome.tif").write_bytes(encode_plane(np.eye(32, dtype=np.uint16) * 9))

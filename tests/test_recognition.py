@@ -307,3 +307,11 @@ def test_a_folder_without_planes_is_nobodys() -> None:
     assert early.why == "no plane yet, and P/P.HTD"
     strange = recognise("root", [PurePosixPath("P/x.tif")], INSTRUMENTS)
     assert strange.why.startswith("no name fits; P/x.tif: ")
+
+
+@pytest.mark.parametrize("guid", ["28BCE555-1111-4222-8333-444455556666", "D5F8F51A-3E85-4358-AE51-A465AF87386F"])
+def test_a_guid_after_a_number_does_not_hide_whose_the_name_is(guid: str) -> None:
+    auto = Auto(INSTRUMENTS)
+    path = PurePosixPath(f"P1__1/TimePoint_1/P1_A03_s2_w2{guid}.tif")
+    assert auto.read_name("in", path).instrument == "imagexpress"
+    assert "only imagexpress" in auto.why(path)

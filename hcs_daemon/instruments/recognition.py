@@ -28,7 +28,8 @@ _REMEDY = "set watch.instrument to the right one"
 _DIGITS = str.maketrans("123456789", "0" * 9)
 _LAST_OF_A_NUMBER = re.compile("0(?!0)")
 _GUID = re.compile("[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}")
-_NO_GUID = "00000000-0000-0000-0000-000000000000"
+_NO_GUID = "AAAAAAAA-AAAA-AAAA-AAAA-AAAAAAAAAAAA"
+"""Without digits, which would run together with the number before it."""
 _PAGE = re.compile("#[0-9]+$")
 
 

@@ -80,6 +80,15 @@ class WellBook:
     sent_decided: bool = False
     published: tuple[Mapping[int, tuple[str, ...]], tuple[InputUse, ...]] | None = None
 
+    @property
+    def is_as_published(self) -> bool:
+        """Whether a complete result of an earlier run is made of just these planes."""
+        if self.published is None:
+            return False
+        _, inputs = self.published
+        now = [*self.planes.values(), *(plane for takes in self.superseded.values() for plane in takes.values())]
+        return {use.plane.content for use in inputs} == {plane.content for plane in now}
+
     def note_verdict(self, at: datetime, complete_s: float, now: float) -> None:
         """A plane of this well was decided. complete_s: when its file was complete; both monotonic seconds."""
         self.first_plane_at = self.first_plane_at or at

@@ -71,7 +71,11 @@ class Closing:
         timed_out = over or self.waited(book.touched_s, now)
         census = plate.census(book, final=self.all_named or timed_out, settled=quiet)
         trouble = plate.expectation.problem()
-        decided = census.decided and (trouble != "" or not plate.expectation.lacking())
+        lacking = plate.expectation.lacking()
+        if lacking and not trouble and book.is_as_published:
+            self._state.shut(book.well)  # what an earlier run knew is only not known again yet
+            return False
+        decided = census.decided and (trouble != "" or not lacking)
         if not (decided or timed_out):
             return False
         growing = book.sent is not None and not quiet
@@ -82,7 +86,7 @@ class Closing:
         if timed_out and census.expected > plate.expectation.learned_sites and not per_well:
             plate.expectation.learned_sites = census.expected
             self._touch_all(plate)
-        return self._close(plate, book, census, unready=trouble or plate.expectation.lacking())
+        return self._close(plate, book, census, unready=trouble or lacking)
 
     def _touch_all(self, plate: PlateBook) -> None:
         for well in self._state.open_wells:

@@ -30,7 +30,8 @@ class Expectation:
 
     channels: the settings' names, in the model's order. manifests: what each metadata file promises; manifest: all of
     it together. learned_sites: how many sites wells had whose time ran out. taken: what the planes' own tags say of
-    each channel, by the settings' name. trouble: in words, why no site of the plate can be analysed, found on the way.
+    each channel, by the settings' name. remembered_um: the pixel size as an earlier run knew it, from tags that are not
+    read again. trouble: in words, why no site of the plate can be analysed, found on the way.
     """
 
     def __init__(self, expect: Expect, channels: tuple[str, ...]) -> None:
@@ -41,6 +42,7 @@ class Expectation:
         self.manifest = Manifest()
         self.learned_sites = 0
         self.taken: dict[str, ChannelFacts] = {}
+        self.remembered_um: float | None = None
         self.trouble = ""
         self.flatfields: dict[str, FlatField] = {}
         self.sites_named: set[int] = set()
@@ -187,8 +189,8 @@ class Expectation:
     # ---- how they were taken
 
     def pixel_size_um(self) -> float | None:
-        """Micrometres a pixel: by the settings, else by the metadata, else by the planes' tags, else unknown."""
-        return next((size for _, size in self._pixel_sizes()), None)
+        """Micrometres a pixel: by the settings, the metadata, the planes' tags, or an earlier run, in this order."""
+        return next((size for _, size in self._pixel_sizes()), self.remembered_um)
 
     def contradiction(self) -> str:
         """In words, what two sources say differently about the size of a pixel; empty where they agree."""

@@ -56,6 +56,7 @@ class History:
             )
             return
         plate.state, plate.shape, plate.outdated = restored.state, restored.shape, restored.outdated
+        plate.expectation.remembered_um = restored.pixel_size_um
         self._take_over(plate, restored, state, now)
 
     def recall(self, file: FileEntry) -> Remembered | None:

@@ -100,6 +100,7 @@ def restored_plate(read: PlateFolder, settings_fingerprint: str) -> RestoredPlat
         wells=tuple(_restored_well(result) for result in wells),
         rejections=standing(read.rejections),
         root=read.plate.root if read.plate else None,
+        pixel_size_um=read.plate.pixel_size_um if read.plate else None,
     )
 
 
