@@ -195,15 +195,32 @@ def test_a_plate_of_every_instrument_goes_through_by_its_own_name(instrument: st
     assert spine.rejections() == []
 
 
-@pytest.mark.parametrize("instrument", sorted(set(CHANNEL_IDS) - {"arrayscan"}))
-def test_stacks_and_time_points_of_every_instrument_are_projected_and_told_apart(
-    instrument: str, tmp_path: Path
-) -> None:
-    simulate(tmp_path, instrument, positions=[A01], z_steps=3, time_points=2)
-    spine = spine_over(tmp_path, finite=True, **expect_of(instrument))
+def stacked(folder: Path, instrument: str) -> dict[str, Any]:
+    """Well -> its result, of two wells with a stack of three at two time points."""
+    simulate(folder, instrument, positions=[A01, A02], z_steps=3, time_points=2)
+    spine = spine_over(folder, finite=True, **expect_of(instrument))
     spine.process()
-    wells = {stem.rpartition("/")[2]: result for stem, result in spine.wells().items()}
-    assert {stem: result["status"] for stem, result in wells.items()} == {"A01": "complete", "A01.t002": "complete"}
+    return {stem.rpartition("/")[2]: result for stem, result in spine.wells().items()}
+
+
+@pytest.fixture(scope="module")
+def by_harmony(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return stacked(tmp_path_factory.mktemp("harmony"), "harmony")
+
+
+@pytest.mark.parametrize("instrument", sorted(set(CHANNEL_IDS) - {"arrayscan"}))
+def test_the_same_stacks_give_the_same_results_whoever_wrote_them(
+    instrument: str, by_harmony: dict[str, Any], tmp_path: Path
+) -> None:
+    wells = stacked(tmp_path, instrument)
+    assert {stem: result["status"] for stem, result in wells.items()} == dict.fromkeys(
+        ("A01", "A01.t002", "A02", "A02.t002"), "complete"
+    )
+    # every plane has come to its own channel, step and time point: the device's embedding is their mean light
+    assert {stem: result["site_results"][0]["embedding"] for stem, result in wells.items()} == {
+        stem: result["site_results"][0]["embedding"] for stem, result in by_harmony.items()
+    }
+    assert len({tuple(result["site_results"][0]["embedding"]) for result in wells.values()}) == 4
     assert all(result["projection"] == "max" for result in wells.values())
 
 
