@@ -40,11 +40,17 @@ def test_a_dye_that_ends_in_a_number_is_not_the_channel_of_that_number() -> None
     assert [found.name_of(plane(id_)) for id_ in ("5", "2")] == [None, "Mito"]
 
 
-def test_a_name_counts_before_an_id() -> None:
-    found = names({"DNA": "5", "ER": "3"})
-    found.learn({"2": ChannelFacts(name="5"), "5": ChannelFacts(name="other")})
-    assert found.name_of(plane("2")) == "DNA"
-    assert found.name_of(plane("5")) is None
+def test_an_id_counts_before_a_name_whatever_the_metadata_calls_its_channels() -> None:
+    found = names({"DNA": "5", "ER": "1"})
+    found.learn({"1": ChannelFacts(name="5"), "5": ChannelFacts(name="1"), "2": ChannelFacts(name="w5")})
+    assert [found.name_of(plane(id_)) for id_ in "152"] == ["ER", "DNA", None]
+
+
+def test_a_laser_that_no_channel_is_numbered_by_is_a_name() -> None:
+    found = names({"DNA": "405"})
+    assert found.may_be_named(plane("C01"))
+    found.learn({"C01": ChannelFacts(name="405")})
+    assert found.name_of(plane("C01")) == "DNA"
 
 
 def test_a_name_that_two_channels_bear_means_neither() -> None:

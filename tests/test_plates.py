@@ -330,6 +330,19 @@ def test_a_well_imaged_again_in_the_same_folder_is_revised_and_both_are_in_the_l
     assert len(ledger) == len(first) + 1
 
 
+def test_a_site_of_which_one_channel_was_imaged_again_says_so(tmp_path: Path) -> None:
+    folder = simulate(tmp_path, "imagexpress", positions=[A01, A02])
+    again = next(folder.rglob("*_A02_s1_w1*.tif"))
+    newer = folder / "TimePoint_1" / "P1_A01_s1_w100000000-0000-4000-8000-000000000000.tif"
+    shutil.copyfile(again, newer)
+    os.utime(newer, ns=(2 * 10**18, 2 * 10**18))
+    spine = spine_over(tmp_path, finite=True)
+    spine.process()
+    found = {result["well"]: result for result in spine.wells().values()}
+    assert any("site 1: DNA imaged again, and the other channels not" in said for said in found["A01"]["warnings"])
+    assert not any("imaged again" in said for said in found["A02"]["warnings"])
+
+
 def test_a_plate_imaged_again_is_another_acquisition(tmp_path: Path) -> None:
     folder = simulate(tmp_path, positions=[A01])
     shutil.copytree(folder, folder.with_name("P1__second"))
@@ -455,6 +468,34 @@ def test_what_the_device_is_given_of_a_stack_is_as_the_settings_say(projection: 
     assert result["site_results"][0]["embedding"][0] == pytest.approx(float(seen.mean()), rel=1e-5)
     analysed = {entry["z"] for entry in result["inputs"] if entry["used"] == "analysed"}
     assert len(analysed) == (4 if projection in {"max", "mean"} else 1 if projection != "best_focus" else len(analysed))
+
+
+@pytest.mark.parametrize("projection", ["mean", "middle"])
+def test_a_step_that_was_lost_is_named_where_only_the_most_is_promised(projection: str, tmp_path: Path) -> None:
+    folder = simulate(tmp_path, "imagexpress", positions=[A01, A02], sites=2, z_steps=3)
+    for path in folder.rglob("ZStep_2/*_A01_s1_w1*.tif"):  # and its thumbnail
+        path.unlink()
+    spine = spine_over(tmp_path, finite=True, projection=projection)
+    spine.process()
+    found = {result["well"]: result for result in spine.wells().values()}
+    assert {well: result["status"] for well, result in found.items()} == {"A01": "partial", "A02": "complete"}
+    assert found["A01"]["sites"]["lacking"] == [{"site": 1, "channel": "DNA", "z": 2, "refused": False}]
+
+
+def test_a_mean_counts_steps_of_equal_bytes_each(tmp_path: Path) -> None:
+    folder = simulate(tmp_path, positions=[A01], z_steps=3)
+    shutil.copyfile(folder / harmony_plane("A01", 1, z=1), folder / harmony_plane("A01", 1, z=2))
+    for cache_bytes in (1 << 30, 0):
+        place = tmp_path / str(cache_bytes)
+        shutil.copytree(tmp_path / "in", place / "in")
+        given = {"expect": {"bit_depth": 16, "channels": NUMBERS, "projection": "mean"}}
+        overrides = {**given, "watch": {"directory": str(place / "in"), "cache_bytes": cache_bytes}}
+        spine = Spine(make_settings(place, overrides), Clock(), finite=True)
+        spine.process()
+        (result,) = spine.wells().values()
+        stack = [decode_plane((folder / harmony_plane("A01", 1, z=z)).read_bytes()).pixels for z in (1, 1, 3)]
+        mean = float(np.rint(np.mean(stack, axis=0)).mean())
+        assert result["site_results"][0]["embedding"][0] == pytest.approx(mean, rel=1e-5)
 
 
 def test_a_stack_holds_one_image_a_channel_in_memory(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ class PixelCache:
         self._spent: OrderedDict[ImageId, Fold] = OrderedDict()
         self.held_bytes = 0
 
-    def put(self, image: ImageId, sha256: str, pixels: Pixels, fold: str = "") -> None:
+    def put(self, image: ImageId, part: str, pixels: Pixels, fold: str = "") -> None:
         """Keep (height, width) pixels of a file with this digest, as far as the budget allows.
 
         fold: `max` or `mean` joins them with what is there of the image, anything else takes its place.
@@ -33,9 +33,9 @@ class PixelCache:
             return  # one of the two is refused; what is lacking then is read again
         self._remove(image)
         if held is None or fold not in FOLDED or held.projection != fold:
-            held = Fold(fold, sha256, pixels)
-        elif sha256 not in held.members:
-            held.add(sha256, pixels)
+            held = Fold(fold, part, pixels)
+        elif part not in held.members:
+            held.add(part, pixels)
         self._needed[image] = held
         self.held_bytes += held.nbytes
         self._fit()
@@ -51,10 +51,10 @@ class PixelCache:
         if found is not None:
             self._spent[image] = found
 
-    def drop(self, image: ImageId, sha256: str) -> None:
+    def drop(self, image: ImageId, part: str) -> None:
         """The pixels of a file with this digest are not wanted any more."""
         held = self._needed.get(image) or self._spent.get(image)
-        if held is not None and sha256 in held.members:
+        if held is not None and part in held.members:
             self._remove(image)
 
     def _remove(self, image: ImageId) -> None:

@@ -12,24 +12,25 @@ class ChannelNames:
 
     has_words: whether any of them is meant by a name.
 
-    A name counts before an id: where the metadata calls channel 2 `5`, that is what `5` means. No two channels are ever
-    one: a name that several bear means none of them.
+    An id counts before a name: `5` is channel 5 where there is one, whatever the metadata calls 5. No two channels are
+    ever one: a name that several bear means none of them. met: the settings' name -> id of the channels seen so far.
     """
 
     def __init__(self, expect: Expect) -> None:
         self._wanted = {canonical_channel(text): name for name, text in expect.channels.items()}
         self._ignored = {canonical_channel(text) for text in expect.ignore_channels}
-        self.has_words = any(not text.isdecimal() for text in (*self._wanted, *self._ignored))
+        # an instrument may call a channel by its laser, 405, and has no hundred channels
+        self.has_words = any(not text.isdecimal() or int(text) >= 100 for text in (*self._wanted, *self._ignored))
         self._instruments: dict[str, str] = {}
         self._known: dict[tuple[str, str], tuple[str | None, bool]] = {}
-        self._owner: dict[str, str] = {}
+        self.met: dict[str, str] = {}
 
     def learn(self, channels: Mapping[str, ChannelFacts]) -> bool:
         """What the metadata calls the channels (id -> facts); whether that is news."""
         before = self._instruments
         self._instruments = {canonical_channel(id_): facts.name for id_, facts in channels.items() if facts.name}
         self._known.clear()
-        self._owner.clear()
+        self.met.clear()
         return self._instruments != before
 
     def name_of(self, address: PlaneAddress) -> str | None:
@@ -54,15 +55,14 @@ class ChannelNames:
         if found is None:
             keys = self._spellings(channel_id, name)
             wanted = next((self._wanted[key] for key in keys if key in self._wanted), None)
-            if wanted is not None and self._owner.setdefault(wanted, channel_id) != channel_id:
+            if wanted is not None and self.met.setdefault(wanted, channel_id) != channel_id:
                 wanted = None
             found = self._known[channel_id, name] = wanted, wanted is None and any(key in self._ignored for key in keys)
         return found
 
     def _spellings(self, channel_id: str, name: str) -> list[str]:
-        """How a channel may be meant: by its names, and by its id where that is no other channel's name."""
+        """How a channel may be meant: by its id, and by its names where they are no other channel's name or id."""
         id_ = canonical_channel(channel_id)
         instruments = [canonical_channel(each) for each in self._instruments.values()]
         said = [canonical_channel(each) for each in (name, self._instruments.get(id_, "")) if each]
-        names = [each for each in said if instruments.count(each) <= 1]
-        return names if id_ in instruments and id_ not in said else [*names, id_]
+        return [id_, *(each for each in said if instruments.count(each) <= 1 and each not in self._instruments)]

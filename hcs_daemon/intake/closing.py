@@ -142,6 +142,7 @@ class Closing:
         if census.unnamed:
             said.append(f"{census.unnamed} of {census.expected} expected sites never appeared")
         said += _lacking_in_words(census.lacking)
+        said += _mixed_in_words(book, census)
         said += plate.expectation.short_stacks(book.when)[:LACKING_NAMED]
         other_z = sum(use.used is Used.OTHER_Z for use in inputs)
         if other_z:
@@ -212,6 +213,18 @@ class Closing:
 
 LACKING_NAMED = 12
 """So many lacking planes are named in a well's warnings; all of them stand in its result."""
+
+
+def _mixed_in_words(book: WellBook, census: Census) -> list[str]:
+    """Sentences on sites of which only some channels were imaged again."""
+    again: dict[int, set[str]] = {}
+    for site, channel, _ in book.superseded:
+        again.setdefault(site, set()).add(channel)
+    return [
+        f"site {site}: {', '.join(sorted(channels))} imaged again, and the other channels not"
+        for site, channels in sorted(again.items())
+        if site in census.complete and len(channels) < len(census.complete[site])
+    ]
 
 
 def _lacking_in_words(lacking: tuple[LackingPlane, ...]) -> list[str]:

@@ -1,7 +1,8 @@
 """What a plate's wells must hold: by the instrument's metadata, else by the settings, else as learned."""
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hcs_daemon.config import Expect
 from hcs_daemon.instruments.manifest import FlatField, Manifest, Planes, merged
@@ -47,6 +48,7 @@ class Expectation:
         self.flatfields: dict[str, FlatField] = {}
         self.sites_named: set[int] = set()
         self._steps_named: dict[str, set[int]] = {}
+        self._usual: dict[str, set[int]] = {}
         self._named: dict[WellTime, Named] = {}
         self._promised: dict[WellTime, Steps] = {}
         self._never: dict[WellTime, Steps] = {}
@@ -80,6 +82,7 @@ class Expectation:
     def name_plane(self, well: WellTime, site: int, channel: str, z: int) -> None:
         """A file of this plane was seen, good or bad."""
         self.sites_named.add(site)
+        self._usual.pop(channel, None)
         self._steps_named.setdefault(channel, set()).add(z)
         named = self._named.setdefault(well, Named())
         named.steps.setdefault(site, {}).setdefault(channel, set()).add(z)
@@ -87,6 +90,7 @@ class Expectation:
     def unname_plane(self, well: WellTime, site: int, channel: str, z: int) -> None:
         """No file of this plane is there after all."""
         channels = self._named[well].steps[site]
+        self._usual.pop(channel, None)
         channels[channel].discard(z)
         if not channels[channel]:
             del channels[channel]
@@ -170,20 +174,32 @@ class Expectation:
         seen = frozenset(self._steps_named.get(channel, ()))
         at_most = promised or frozenset(range(1, self._expect.z_steps + 1))
         if settled and here:
-            return frozenset(here)
+            return frozenset(here | self._usual_steps(channel))
         if not at_most or settled:
             return seen or at_most or frozenset({1})
         return frozenset(here | at_most)
+
+    def _usual_steps(self, channel: str) -> set[int]:
+        """The steps that more than half of the plate's sites have of a channel: one that lacks them has lost some."""
+        if channel not in self._usual:
+            stacks = [
+                sites[channel] for named in self._named.values() for sites in named.steps.values() if channel in sites
+            ]
+            times = Counter(step for stack in stacks for step in stack)
+            self._usual[channel] = {step for step, number in times.items() if 2 * number > len(stacks)}
+        return self._usual[channel]
 
     def short_stacks(self, well: WellTime) -> list[str]:
         """In words, the channels of a well with fewer steps than elsewhere on the plate, where nothing is promised."""
         if self.manifest.planes and self.manifest.exact_z:
             return []
+        stacks = {channel: len(steps - {PROJECTION_Z}) for channel, steps in self._steps_named.items()}
+        sites = self._named[well].steps if well in self._named else {}
         return [
-            f"site {site} {channel} has {len(steps)} of the {len(self._steps_named[channel])} z steps that were seen"
-            for site, channels in sorted((self._named[well].steps if well in self._named else {}).items())
+            f"site {site} {channel} has {len(steps - {PROJECTION_Z})} of the {stacks[channel]} z steps that were seen"
+            for site, channels in sorted(sites.items())
             for channel, steps in channels.items()
-            if len(steps) < len(self._steps_named[channel])
+            if len(steps - {PROJECTION_Z}) < stacks[channel]
         ]
 
     # ---- how they were taken
@@ -230,7 +246,10 @@ class Expectation:
 
     def facts(self) -> dict[str, ChannelFacts]:
         """How each channel was taken, by the settings' name, else by its id."""
-        found = dict(self.taken)
+        found = {name: ChannelFacts(id=id_) for name, id_ in self.names.met.items()}
+        found |= {
+            name: replace(facts, id=facts.id or self.names.met.get(name, "")) for name, facts in self.taken.items()
+        }
         for id_, facts in self.manifest.channels.items():
             if not self._ids_promised or id_ in self._ids_promised:
                 found[self.names.name_of_id(id_) or id_] = facts

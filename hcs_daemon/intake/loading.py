@@ -162,7 +162,7 @@ class Loading:
 
     def _layer(self, plate: PlateBook, site: SiteId, image: ChannelImage) -> Layer:
         channel = image.planes[0].channel
-        members = frozenset(plane.content for plane in image.planes)
+        members = frozenset(plane.part for plane in image.planes)
         return Layer(
             image=image,
             paths=tuple(self._state.path_of(plane.source.path) for plane in image.planes),

@@ -44,9 +44,9 @@ class Fold:
     Until `finished` the pixels are counts of the plane's type for `max`, and sums in uint32 for `mean`.
     """
 
-    def __init__(self, projection: str, sha256: str, pixels: Pixels) -> None:
+    def __init__(self, projection: str, part: str, pixels: Pixels) -> None:
         self.projection = projection
-        self.members = frozenset({sha256})
+        self.members = frozenset({part})
         self._pixels = pixels
         self._sum = None if projection != "mean" else pixels.astype(np.uint32)
 
@@ -60,9 +60,9 @@ class Fold:
         """(height, width)."""
         return self._pixels.shape
 
-    def add(self, sha256: str, pixels: Pixels) -> None:
+    def add(self, part: str, pixels: Pixels) -> None:
         """Take one more plane of the same shape and type in; pixels: (height, width) raw counts."""
-        self.members |= {sha256}
+        self.members |= {part}
         if self._sum is None:
             self._pixels = np.maximum(self._pixels, pixels)
         else:

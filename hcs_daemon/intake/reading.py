@@ -189,9 +189,9 @@ def _read_again(layer: Layer) -> Pixels | Unread:
         if isinstance(pixels, Unread):
             return pixels
         if fold is None:
-            fold = Fold(layer.image.projection, record.content, pixels)
-        elif record.content not in fold.members:
-            fold.add(record.content, pixels)
+            fold = Fold(layer.image.projection, record.part, pixels)
+        else:
+            fold.add(record.part, pixels)
     assert fold is not None  # an image has a plane
     return fold.finished()
 

@@ -95,7 +95,7 @@ class Verdicts:
         if record.id.z not in steps or (projection == "best_focus" and len(steps) > 1):
             return  # which step is sharpest is known when all are there; it is read again then
         fold = str(projection) if record.id.z != PROJECTION_Z else ""
-        self._cache.put((record.id.site, record.channel), record.content, pixels, fold)
+        self._cache.put((record.id.site, record.channel), record.part, pixels, fold)
 
     def settle_shape(self, plate: PlateBook, now: float, *, last_chance: bool) -> bool:
         """Decide the plate's shape if enough planes agree, or whatever they say at the last chance."""
@@ -251,7 +251,7 @@ class Verdicts:
         self, file: FileEntry, plate: PlateBook, record: PlaneRecord, shape: tuple[int, int], now: float
     ) -> None:
         if record.shape != shape:
-            self._cache.drop((record.id.site, record.channel), record.content)
+            self._cache.drop((record.id.site, record.channel), record.part)
             self.refuse(file, refusals.wrong_shape(record.shape, shape), record.source.sha256, now)
             return
         book = plate.well(record.id.site.well)
