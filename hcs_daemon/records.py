@@ -94,7 +94,9 @@ class PlaneMeasures:
     minimum, maximum: raw counts. observed_bits: the highest bit that occurs, counted from 1.
     saturated_fraction: share of pixels at the declared depth's full scale.
     focus: variance of the Laplacian over the variance of the pixels (dimensionless, higher is sharper),
-    on the central crop; after Pech-Pacheco et al., ICPR 2000. quality: None in results of versions before it.
+    on the central crop; after Pech-Pacheco et al., ICPR 2000. sharpness: the variance of the Laplacian alone, counts²:
+    of planes of one scene the sharpest has most, and not the emptiest; None in results of versions before it.
+    quality: likewise.
     """
 
     minimum: int
@@ -103,6 +105,7 @@ class PlaneMeasures:
     saturated_fraction: float
     focus: float
     quality: PlaneQuality | None = None
+    sharpness: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,7 +372,8 @@ class ChannelFacts:
     """How an instrument took a channel, as far as it says; None and empty where it does not.
 
     Wavelengths are in nm, exposure in ms, pixel size in micrometres. id: as in the file names. name: the instrument's,
-    such as `HOECHST 33342`. objective: such as `20x, NA 0.4`. bit_depth: as declared.
+    such as `HOECHST 33342`. objective: such as `20x, NA 0.4`. bit_depth: as declared. projection: how the instrument
+    made one image of a stack, in its words.
     """
 
     id: str = ""
@@ -380,6 +384,7 @@ class ChannelFacts:
     pixel_size_um: float | None = None
     objective: str = ""
     bit_depth: int | None = None
+    projection: str = ""
 
 
 @dataclass(frozen=True, slots=True)

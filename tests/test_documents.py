@@ -467,6 +467,7 @@ def test_a_plate_says_what_is_expected_and_how_each_channel_was_taken(tmp_path: 
         "pixel_size_um": 1.196,
         "objective": "20x, NA 0.4",
         "bit_depth": 16,
+        "projection": "",
     }
     assert said["channels"]["6"]["exposure_ms"] is None
     assert said["flatfield"] == "Harmony's profile of each channel"

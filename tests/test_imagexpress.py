@@ -503,9 +503,23 @@ def test_the_z_mix_says_how_it_was_taken(shared_data: Path) -> None:
         if plane.address is not None and plane.address.z in {PROJECTION_Z, 1}
     }
     assert said == {
-        channel: ChannelFacts(channel, name, None, 536.0, 15.0, 1.3668, "20X Plan Apo Lambda, NA 0.75", 16)
-        for channel, name in [("w1", "FITC_05"), ("w2", "FITC_05-2"), ("w3", "FITC_05-3"), ("w4", "FITC_05-4")]
+        channel: ChannelFacts(channel, name, None, 536.0, 15.0, 1.3668, "20X Plan Apo Lambda, NA 0.75", 16, how)
+        for channel, name, how in [
+            ("w1", "FITC_05", ""),
+            ("w2", "FITC_05-2", ""),
+            ("w3", "FITC_05-3", "Maximum"),
+            ("w4", "FITC_05-4", ""),
+        ]
     }
+
+
+def test_the_z_mix_says_how_its_projections_were_made(shared_data: Path) -> None:
+    said = {
+        (plane.address.channel, facts.projection)
+        for path, plane in read_all(shared_data / "imagexpress-z-mix")
+        if plane.address is not None and plane.address.z == PROJECTION_Z and (facts := facts_of(path)) is not None
+    }
+    assert said == {("w1", "Maximum"), ("w2", "Best Focus"), ("w3", "Maximum")}
 
 
 def test_the_time_lapse_says_how_it_was_taken(shared_data: Path) -> None:
@@ -513,6 +527,6 @@ def test_the_time_lapse_says_how_it_was_taken(shared_data: Path) -> None:
     objective = "4X Plan Apo, NA 0.2"
     assert said == {
         ChannelFacts("w1", "Copy of FITC", None, 536.0, 80.0, 13.5504, objective, 16),
-        ChannelFacts("w2", "Copy of Cy3", None, 593.0, 100.0, 13.5504, objective, 16),
-        ChannelFacts("w3", "Copy of Texas Red", None, 624.0, 5.0, 13.5504, objective, 16),
+        ChannelFacts("w2", "Copy of Cy3", None, 593.0, 100.0, 13.5504, objective, 16, "Maximum"),
+        ChannelFacts("w3", "Copy of Texas Red", None, 624.0, 5.0, 13.5504, objective, 16, "Maximum"),
     }

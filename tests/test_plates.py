@@ -87,10 +87,32 @@ def test_an_imagexpress_plate_without_a_htd_is_what_is_there_by_its_projections(
         assert used == {(name, "analysed"): 2 for name in FOUR} | {(name, "other_z"): 20 for name in ("DNA", "ER")}
         analysed = {(entry["channel"], entry["z"]) for entry in result["inputs"] if entry["used"] == "analysed"}
         assert analysed == {("DNA", 0), ("ER", 0), ("RNA", 0), ("AGP", 1)}
+        (said,) = (words for words in result["warnings"] if "no maximum" in words)
+        assert "ER" in said
+        assert "Best Focus" in said
     (plate,) = spine.plates().values()
     assert plate["pixel_size_um"] == pytest.approx(1.3668)
     assert plate["instrument"] == "imagexpress"
     assert spine.rejections() == []
+
+
+def test_the_sharpest_step_of_a_real_stack_is_one_with_cells(shared_data: Path, tmp_path: Path) -> None:
+    lay(tmp_path, shared_data / "imagexpress-z-mix")
+    spine = spine_over(
+        tmp_path, finite=True, channels={"DNA": "w1", "ER": "w2"}, ignore_channels=["w3", "w4"], projection="best_focus"
+    )
+    spine.process()
+    for result in spine.wells().values():
+        for site in (1, 2):
+            for channel in ("DNA", "ER"):
+                stack = [
+                    each
+                    for each in result["inputs"]
+                    if (each["site"], each["channel"]) == (site, channel) and each["z"]
+                ]
+                (taken,) = (each for each in stack if each["used"] == "analysed")
+                # the far ends are out of focus: hardly anything stands above the noise there
+                assert taken["max"] > 0.5 * max(each["max"] for each in stack)
 
 
 def test_with_a_htd_the_same_planes_are_complete_without_a_timeout(shared_data: Path, tmp_path: Path) -> None:
@@ -455,12 +477,12 @@ def test_what_the_device_is_given_of_a_stack_is_as_the_settings_say(projection: 
     spine.process()
     (result,) = spine.wells().values()
     assert result["status"] == "complete"
-    focus = {entry["z"]: entry["focus"] for entry in result["inputs"] if entry["channel"] == "DNA"}
+    sharp = {entry["z"]: entry["sharpness"] for entry in result["inputs"] if entry["channel"] == "DNA"}
     stack = np.stack([decode_plane((folder / harmony_plane("A01", 1, z=z)).read_bytes()).pixels for z in range(1, 5)])
     seen = {
         "max": stack.max(axis=0),
         "mean": np.rint(stack.mean(axis=0)),
-        "best_focus": stack[max(focus, key=lambda z: focus[z] or 0.0) - 1],
+        "best_focus": stack[max(sharp, key=lambda z: sharp[z]) - 1],
         "middle": stack[1],
         3: stack[2],
     }[projection]

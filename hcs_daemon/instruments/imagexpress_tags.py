@@ -36,6 +36,7 @@ def read_description(description: str, channel_id: str) -> ChannelFacts | None:
         exposure_ms=_exposure_ms(lines),
         pixel_size_um=_pixel_size_um(props),
         objective=_objective(props),
+        projection=_text(props.get("Z Projection Method")),
         bit_depth=_bits(float(gain[1]) if gain else positive(props.get("Camera Bit Depth"))),
     )
     return None if facts == ChannelFacts() else replace(facts, id=channel_id)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 from hcs_daemon.intake.assembly import Census, PlateBook, WellBook, site_key
 from hcs_daemon.intake.state import IntakeState
+from hcs_daemon.plate import PROJECTION_Z
 from hcs_daemon.records import ChannelImage, InputUse, LackingPlane, PlateNews, WellClosed
 from hcs_daemon.telemetry import Event, get_log
 from hcs_daemon.vocabulary import PlaneOutcome, PlateState, Used
@@ -143,6 +144,7 @@ class Closing:
             said.append(f"{census.unnamed} of {census.expected} expected sites never appeared")
         said += _lacking_in_words(census.lacking)
         said += _mixed_in_words(book, census)
+        said += _projected_in_words(plate, census)
         said += plate.expectation.short_stacks(book.when)[:LACKING_NAMED]
         other_z = sum(use.used is Used.OTHER_Z for use in inputs)
         if other_z:
@@ -213,6 +215,23 @@ class Closing:
 
 LACKING_NAMED = 12
 """So many lacking planes are named in a well's warnings; all of them stand in its result."""
+
+
+def _projected_in_words(plate: PlateBook, census: Census) -> list[str]:
+    """Sentences on channels whose `max` is a projection that the instrument made in another way."""
+    if plate.expectation.projection != "max":
+        return []
+    theirs = {
+        image.planes[0].channel
+        for images in census.complete.values()
+        for image in images
+        if image.planes[0].id.z == PROJECTION_Z
+    }
+    return [
+        f"{channel}: the instrument's own projection is analysed, and it is no maximum but {method!r}"
+        for channel, method in sorted(plate.expectation.projected.items())
+        if channel in theirs and not method.casefold().startswith("max")
+    ]
 
 
 def _mixed_in_words(book: WellBook, census: Census) -> list[str]:

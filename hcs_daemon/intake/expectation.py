@@ -31,7 +31,8 @@ class Expectation:
 
     channels: the settings' names, in the model's order. manifests: what each metadata file promises; manifest: all of
     it together. learned_sites: how many sites wells had whose time ran out. taken: what the planes' own tags say of
-    each channel, by the settings' name. remembered_um: the pixel size as an earlier run knew it, from tags that are not
+    each channel, by the settings' name. projected: how the instrument made its projections of a channel, in its words.
+    remembered_um: the pixel size as an earlier run knew it, from tags that are not
     read again. trouble: in words, why no site of the plate can be analysed, found on the way.
     """
 
@@ -43,6 +44,7 @@ class Expectation:
         self.manifest = Manifest()
         self.learned_sites = 0
         self.taken: dict[str, ChannelFacts] = {}
+        self.projected: dict[str, str] = {}
         self.remembered_um: float | None = None
         self.trouble = ""
         self.flatfields: dict[str, FlatField] = {}
@@ -253,7 +255,7 @@ class Expectation:
         for id_, facts in self.manifest.channels.items():
             if not self._ids_promised or id_ in self._ids_promised:
                 found[self.names.name_of_id(id_) or id_] = facts
-        return found
+        return {name: replace(facts, projection=self.projected.get(name, "")) for name, facts in found.items()}
 
     def summary(self) -> ExpectedPlate:
         """What will come, as a plate's file says it."""

@@ -1,8 +1,8 @@
 """What of a z stack is analysed: which steps must be there, and how they become one image.
 
 `max` takes the instrument's own projection where there is one, else the brightest of all steps at each pixel; `mean`
-their mean, rounded; `best_focus` the one step that is sharpest by `PlaneMeasures.focus`; `middle` the middle one (of an
-even number the lower); a number that step. A channel with one step only is used as it is.
+their mean, rounded; `best_focus` the one step that is sharpest by `PlaneMeasures.sharpness`; `middle` the middle one
+(of an even number the lower); a number that step. A channel with one step only is used as it is.
 """
 
 from collections.abc import Sequence
@@ -34,8 +34,13 @@ def required_steps(projection: Projection, steps: frozenset[int]) -> frozenset[i
 def channel_image(projection: Projection, planes: Sequence[PlaneRecord], correction: str) -> ChannelImage:
     """The image of a channel whose required planes, by z, these are. correction: digest of its flat field."""
     if len(planes) > 1 and projection == "best_focus":
-        return ChannelImage((max(planes, key=lambda plane: (plane.measures.focus, -plane.id.z)),), "", correction)
+        return ChannelImage((max(planes, key=_sharpest_first),), "", correction)
     return ChannelImage(tuple(planes), str(projection) if len(planes) > 1 else "", correction)
+
+
+def _sharpest_first(plane: PlaneRecord) -> tuple[float, int]:
+    """Within one stack the variance of the Laplacian alone: as a share of the pixels' own it is highest for noise."""
+    return (plane.measures.sharpness or 0.0, -plane.id.z)
 
 
 class Fold:

@@ -62,12 +62,14 @@ def examine(pixels: Pixels, expected: Expected) -> PlaneMeasures | Refusal:
     proven = _wrong_depth(histogram, levels, depth)
     if proven is not None:
         return proven
+    laplacian, spread = _laplacian_and_spread(pixels)
     return PlaneMeasures(
         minimum=lowest,
         maximum=highest,
         observed_bits=int(np.bitwise_or.reduce(levels)).bit_length(),
         saturated_fraction=float(histogram[(1 << depth) - 1]) / pixels.size,
-        focus=focus(pixels),
+        focus=round(laplacian / spread, 6) if spread else 0.0,
+        sharpness=float(f"{laplacian:.6g}"),
     )
 
 
@@ -120,11 +122,17 @@ def focus(pixels: Pixels) -> float:
 
     Dimensionless, higher is sharper; after Pech-Pacheco et al., ICPR 2000.
     """
+    laplacian, spread = _laplacian_and_spread(pixels)
+    return round(laplacian / spread, 6) if spread else 0.0
+
+
+def _laplacian_and_spread(pixels: Pixels) -> tuple[float, float]:
+    """The variances of the Laplacian and of the pixels; 0 for both where there is nothing to compare."""
     height, width = pixels.shape
     top, left = max(0, (height - _FOCUS_CROP) // 2), max(0, (width - _FOCUS_CROP) // 2)
     crop = pixels[top : top + _FOCUS_CROP, left : left + _FOCUS_CROP].astype(np.float32)
     spread = float(crop.var())
     if min(crop.shape) < 3 or spread == 0:
-        return 0.0
+        return 0.0, 0.0
     laplacian = crop[:-2, 1:-1] + crop[2:, 1:-1] + crop[1:-1, :-2] + crop[1:-1, 2:] - 4 * crop[1:-1, 1:-1]
-    return round(float(laplacian.var()) / spread, 6)
+    return float(laplacian.var()), spread

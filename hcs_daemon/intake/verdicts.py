@@ -80,6 +80,8 @@ class Verdicts:
         known, said = plate.expectation.pixel_size_um(), facts.pixel_size_um
         if known and said and differs(said, known):
             return refusals.other_pixel_size(said, known)
+        if facts.projection:
+            plate.expectation.projected.setdefault(channel, facts.projection)
         if channel not in plate.expectation.taken:
             plate.expectation.taken[channel] = facts
             plate.news_due = True

@@ -369,6 +369,7 @@ def _input(use: InputUse, used: Used) -> InputEntry:
         container=plane.container,
         saturated_fraction=round(plane.measures.saturated_fraction, 8),
         focus=_finite(plane.measures.focus),
+        sharpness=plane.measures.sharpness,
         seen_at=plane.seen_at,
     )
 
@@ -400,6 +401,7 @@ def _plane(entry: InputEntry, well: WellId) -> PlaneRecord:
             observed_bits=entry.observed_bits,
             saturated_fraction=entry.saturated_fraction,
             focus=math.nan if entry.focus is None else entry.focus,
+            sharpness=entry.sharpness,
         ),
         seen_at=entry.seen_at,
     )

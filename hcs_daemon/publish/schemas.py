@@ -165,6 +165,7 @@ class InputEntry(Document):
     container: str
     saturated_fraction: float
     focus: float | None
+    sharpness: float | None = Field(None, description="variance of the Laplacian, counts²; compares steps of one stack")
     seen_at: AwareDatetime
 
 
@@ -295,6 +296,7 @@ class ChannelEntry(Document):
     pixel_size_um: float | None
     objective: str
     bit_depth: int | None = Field(description="as the instrument declares it")
+    projection: str = Field("", description="how the instrument made one image of a stack, in its words")
 
 
 class LayoutEntry(Document):
