@@ -217,6 +217,28 @@ def status(config: Config, *, json: Json = False) -> int:
     return show_status(config, as_json=json)
 
 
+@app.command(epilog="Example: hcs-daemon trace /data/results/PLATE1/1/wells/B03.json --site 2")
+def trace(
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="A well's result: wells/B03.json, or a revision.")],
+    *,
+    site: Annotated[int | None, typer.Option(metavar="N", help="Only this site.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The watched folder, where it was moved since.")
+    ] = None,
+    package: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="The model package, where it was moved since.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Follow a result again, from the files' bytes to the verdict, beside what was recorded. 1: a step differs.
+
+    3: the model package cannot be used or is another one; 4: a file cannot be read.
+    """
+    from hcs_daemon.commands.trace import trace_result
+
+    return trace_result(result, site, root, package, as_json=json)
+
+
 Package = Annotated[str, typer.Argument(metavar="PACKAGE", help='A package\'s folder, or "demo".')]
 
 

@@ -189,17 +189,36 @@ class ChannelImage:
 
 
 @dataclass(frozen=True, slots=True)
+class StepRecord:
+    """What a site's images were at one step of their way into the model, as `trace` compares it.
+
+    step: `projected` and `corrected` (counts), `resampled` and `normalised`: an image a channel, in the model's order;
+    `tensor`: all its tiles as one array. shape, dtype: of one of them. minimum, maximum, mean: of each, to nine digits.
+    sha256: of each one's bytes, empty where they were not hashed.
+    """
+
+    step: str
+    shape: tuple[int, ...]
+    dtype: str
+    minimum: tuple[float, ...]
+    maximum: tuple[float, ...]
+    mean: tuple[float, ...]
+    sha256: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """All channels of one field of view, ready for the device.
 
     images: in the model's channel order. pixels: (channels, height, width), counts, the same order. pixel_size_um: of
-    these pixels.
+    these pixels. steps: what they were so far; only of a site that is to be predicted.
     """
 
     id: SiteId
     images: tuple[ChannelImage, ...]
     pixels: Pixels
     pixel_size_um: float
+    steps: tuple[StepRecord, ...] = ()
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -213,7 +232,8 @@ class Prediction:
 
     key: `Site.key` of the pixels it saw. logits: (classes,) float32. embedding: (features,) float32.
     infer_s: this site's share of the batch's time, in seconds. failure: in words, when the model gave
-    nothing that can be used (not finite); then logits and embedding are as they came.
+    nothing that can be used (not finite); then logits and embedding are as they came. steps: what its images were,
+    from the projected planes to the tensor.
     """
 
     site: SiteId
@@ -222,6 +242,7 @@ class Prediction:
     embedding: NDArray[np.float32]
     infer_s: float
     failure: str | None = None
+    steps: tuple[StepRecord, ...] = ()
 
 
 COMPLETENESS_LIMIT, EFFICIENCY_LIMIT = 0.05, 0.001

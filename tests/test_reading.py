@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hcs_daemon.intake.reading import (
+    Brought,
     Changed,
     Decoded,
     Gone,
@@ -206,9 +207,9 @@ def test_a_site_is_read_again_but_for_what_is_held(tmp_path: Path) -> None:
     layers[1] = replace(layers[1], held=plane(seed=1))
     paths[1].unlink()
     found = bring_together(layers)
-    assert isinstance(found, np.ndarray)
-    assert found.dtype == np.uint16
-    assert np.array_equal(found, np.stack([plane(seed=seed) for seed in range(3)]))
+    assert isinstance(found, Brought)
+    assert found.pixels.dtype == np.uint16
+    assert np.array_equal(found.pixels, np.stack([plane(seed=seed) for seed in range(3)]))
 
 
 def test_a_plane_that_is_not_what_it_was_is_named_and_not_used(tmp_path: Path) -> None:
@@ -232,5 +233,5 @@ def test_a_stack_that_is_read_again_is_projected_plane_by_plane(
     for seed, path in enumerate(paths):
         path.write_bytes(tiff(plane(seed=seed)))
     found = bring_together([layer(*paths, projection=projection)])
-    assert isinstance(found, np.ndarray)
-    assert np.array_equal(found[0], np.rint(made(np.stack([plane(seed=seed) for seed in range(4)]), axis=0)))
+    assert isinstance(found, Brought)
+    assert np.array_equal(found.pixels[0], np.rint(made(np.stack([plane(seed=seed) for seed in range(4)]), axis=0)))

@@ -12,9 +12,9 @@ from hcs_daemon.config import Settings
 from hcs_daemon.device.attribution import Explainer
 from hcs_daemon.device.manifest import package_folder
 from hcs_daemon.device.package import Package, load_package, run_selftest
-from hcs_daemon.device.tiling import Tiler, tiles_at_once
+from hcs_daemon.device.tiling import Tiler, tensor_step, tiles_at_once
 from hcs_daemon.errors import SettingsError
-from hcs_daemon.records import Attribution, ExplainTask, ModelFacts, Prediction, Site, SiteReturned
+from hcs_daemon.records import Attribution, ExplainTask, ModelFacts, Prediction, Site, SiteReturned, StepRecord
 from hcs_daemon.telemetry import Event, Telemetry, get_log
 from hcs_daemon.vocabulary import ExplanationResult, SiteOutcome, Stage
 
@@ -24,10 +24,11 @@ TRIES_ALONE = 3
 
 @dataclass(frozen=True, slots=True)
 class _Outputs:
-    """A site's mean over its tiles."""
+    """A site's mean over its tiles, and what its images were on their way into the network."""
 
     logits: NDArray[np.float32]
     embedding: NDArray[np.float32]
+    steps: tuple[StepRecord, ...]
 
 
 class Network:
@@ -100,7 +101,8 @@ class Network:
         finite = bool(np.isfinite(found.logits).all() and np.isfinite(found.embedding).all())
         self._telemetry.sites.labels(SiteOutcome.PREDICTED if finite else SiteOutcome.REJECTED).inc()
         failure = None if finite else "the model's output is not finite"
-        return Prediction(site.id, site.key, found.logits, found.embedding, seconds, failure)
+        steps = (*site.steps, *found.steps)
+        return Prediction(site.id, site.key, found.logits, found.embedding, seconds, failure, steps)
 
     def _outputs(self, sites: Sequence[Site]) -> list[_Outputs | str]:
         """Each site's outputs, or in words why there are none; a batch that does not fit is halved."""
@@ -120,14 +122,22 @@ class Network:
         return found
 
     def _run(self, sites: Sequence[Site]) -> list[_Outputs | str]:
+        steps: list[list[StepRecord]] = [[] for _ in sites]
         with torch.inference_mode():
-            tiles = [self._tiler.tiles(site.pixels, site.pixel_size_um) for site in sites]
+            tiles = [
+                self._tiler.tiles(site.pixels, site.pixel_size_um, noted)
+                for site, noted in zip(sites, steps, strict=True)
+            ]
             parts = [self._package.program(part) for part in torch.split(torch.cat(tiles), self._at_once)]
+            for noted, seen in zip(steps, tiles, strict=True):  # a card computes meanwhile
+                noted.append(tensor_step(seen))
             means = []
             for name in ("logits", "embedding"):
                 by_site = torch.split(torch.cat([part[name] for part in parts]), [len(part) for part in tiles])
                 means.append(torch.stack([part.mean(dim=0) for part in by_site]).float().cpu().numpy())
-        return [_Outputs(*pair) for pair in zip(*means, strict=True)]
+        return [
+            _Outputs(logits, embedding, tuple(noted)) for logits, embedding, noted in zip(*means, steps, strict=True)
+        ]
 
     # ---- when memory is short
 

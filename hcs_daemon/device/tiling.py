@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from hcs_daemon.device.manifest import Manifest, scale_problem
-from hcs_daemon.records import Pixels
+from hcs_daemon.records import Pixels, StepRecord
+from hcs_daemon.steps import measure
 
 
 def tiles_at_once(device: torch.device) -> int:
@@ -67,13 +68,16 @@ class Tiler:
         corners = tuple((row, column) for row in origins(height, size) for column in origins(width, size))
         return Layout((height, width), corners, size)
 
-    def tiles(self, pixels: Pixels, pixel_size_um: float) -> torch.Tensor:
+    def tiles(self, pixels: Pixels, pixel_size_um: float, steps: list[StepRecord] | None = None) -> torch.Tensor:
         """What the network sees of a site.
 
-        pixels: (channels, height, width) raw counts in the model's channel order. Returns (tiles, channels, tile, tile)
-        float32 on the device, normalised.
+        pixels: (channels, height, width) raw counts in the model's channel order. steps: takes what they were on the
+        way, where that is wanted. Returns (tiles, channels, tile, tile) float32 on the device, normalised.
         """
-        site = self.normalised(self.resampled(pixels, pixel_size_um))
+        raw = self.resampled(pixels, pixel_size_um)
+        site = self.normalised(raw)
+        if steps is not None:
+            steps += [measure("resampled", _host(raw), digest=False), measure("normalised", _host(site), digest=False)]
         size = self._manifest.tile_px
         corners = self.layout(pixels.shape, pixel_size_um).corners
         return torch.stack([site[:, row : row + size, column : column + size] for row, column in corners])
@@ -106,6 +110,16 @@ class Tiler:
         if key not in self._weights:
             self._weights[key] = torch.from_numpy(area_weights(length, factor)).to(self._device)
         return self._weights[key]
+
+
+def tensor_step(tiles: torch.Tensor) -> StepRecord:
+    """The very input of the network, (tiles, channels, tile, tile), measured and hashed."""
+    return measure("tensor", [_host(tiles)])
+
+
+def _host(values: torch.Tensor) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = values.detach().cpu().numpy()
+    return found
 
 
 def resampled_length(length: int, factor: float) -> int:

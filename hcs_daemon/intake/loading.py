@@ -8,14 +8,14 @@ from functools import partial
 
 from hcs_daemon.intake.assembly import PlateBook, WellBook, key_of, site_key
 from hcs_daemon.intake.cache import PixelCache
-from hcs_daemon.intake.reading import Layer, Uncorrectable, Unread, bring_together
+from hcs_daemon.intake.reading import Brought, Layer, Uncorrectable, Unread, bring_together
 from hcs_daemon.intake.state import IntakeState
 from hcs_daemon.plate import SiteId
-from hcs_daemon.records import ChannelImage, ExplainTask, Pixels, PlaneRecord, Site, SiteReturned, SiteWanted
+from hcs_daemon.records import ChannelImage, ExplainTask, PlaneRecord, Site, SiteReturned, SiteWanted
 from hcs_daemon.telemetry import Event, Telemetry, get_log
 from hcs_daemon.vocabulary import Stage
 
-_Brought = Pixels | Unread | Uncorrectable
+_Answer = Brought | Unread | Uncorrectable
 LOADS_AT_ONCE = 2
 """Sites whose pixels are held outside the cache's budget, on their way to the device."""
 
@@ -51,7 +51,7 @@ class Loading:
         self._look_again = look_again
         self._queue: deque[Load] = deque()
         self._later: deque[Load] = deque()
-        self._finished: deque[tuple[Load, tuple[ChannelImage, ...], Future[_Brought]]] = deque()
+        self._finished: deque[tuple[Load, tuple[ChannelImage, ...], Future[_Answer]]] = deque()
         self._under_way = 0
         self._log = get_log()
 
@@ -138,15 +138,16 @@ class Loading:
             self._fail(load, plate.expectation.lacking() or plate.expectation.problem())
             return
         layers = [self._layer(plate, load.site, image) for image in images]
+        predicted = load.wanted is None
         if all(layer.held is not None and layer.flatfield is None for layer in layers):
             with self._state.telemetry.timed(Stage.ASSEMBLE):
-                found = bring_together(layers)
+                found = bring_together(layers, measured=predicted)
             assert not isinstance(found, Unread | Uncorrectable)  # nothing was read
             self._send(load, images, found)
             return
         self._state.telemetry.cache_rereads.inc(sum(len(each.paths) for each in layers if each.held is None))
         self._under_way += 1
-        future = self._readers.submit(_bring_timed, self._state.telemetry, layers)
+        future = self._readers.submit(_bring_timed, self._state.telemetry, layers, measured=predicted)
         future.add_done_callback(partial(self._done, load, images))
 
     def _images(self, plate: PlateBook, load: Load) -> tuple[ChannelImage, ...] | None:
@@ -170,15 +171,15 @@ class Loading:
             flatfield=plate.expectation.flatfields.get(channel),
         )
 
-    def _done(self, load: Load, images: tuple[ChannelImage, ...], future: Future[_Brought]) -> None:
+    def _done(self, load: Load, images: tuple[ChannelImage, ...], future: Future[_Answer]) -> None:
         """Called in a reader's thread: hand over and wake, nothing else."""
         self._finished.append((load, images, future))
         self._wake()
 
-    def _send(self, load: Load, images: tuple[ChannelImage, ...], pixels: Pixels) -> None:
+    def _send(self, load: Load, images: tuple[ChannelImage, ...], found: Brought) -> None:
         pixel_size_um = self._state.plates[load.site.well.acquisition].expectation.pixel_size_um()
         assert pixel_size_um is not None  # seen at the start of the load, and never forgotten
-        site = Site(load.site, images, pixels, pixel_size_um)
+        site = Site(load.site, images, found.pixels, pixel_size_um, found.steps)
         for image in images:
             self._cache.release((load.site, image.planes[0].channel))
         if load.wanted is None:
@@ -218,9 +219,9 @@ class Loading:
             del book.dispatched[load.site.site]
 
 
-def _bring_timed(telemetry: Telemetry, layers: Sequence[Layer]) -> _Brought:
+def _bring_timed(telemetry: Telemetry, layers: Sequence[Layer], *, measured: bool) -> _Answer:
     with telemetry.timed(Stage.ASSEMBLE):
-        return bring_together(layers)
+        return bring_together(layers, measured=measured)
 
 
 def _purpose(wanted: SiteWanted | None) -> tuple[str, str]:

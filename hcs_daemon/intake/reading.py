@@ -12,7 +12,17 @@ from hcs_daemon.instruments.manifest import FlatField
 from hcs_daemon.intake.projection import Fold
 from hcs_daemon.intake.validation import Expected, Refusal, examine
 from hcs_daemon.plate import split_page
-from hcs_daemon.records import ChannelFacts, ChannelImage, Pixels, PlaneMeasures, PlaneRecord, Sighting, StableFile
+from hcs_daemon.records import (
+    ChannelFacts,
+    ChannelImage,
+    Pixels,
+    PlaneMeasures,
+    PlaneRecord,
+    Sighting,
+    StableFile,
+    StepRecord,
+)
+from hcs_daemon.steps import measure
 from hcs_daemon.tiff import MAX_PLANE_BYTES, DecodedTiff, TiffProblem, TiffTags, decode_page, decode_plane
 from hcs_daemon.vocabulary import Reason
 
@@ -161,25 +171,37 @@ class Layer:
     flatfield: FlatField | None = None
 
 
-def bring_together(layers: Sequence[Layer]) -> Pixels | Unread | Uncorrectable:
-    """A site's pixels, (channels, height, width) counts: what is held in memory, the rest from disk.
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """A site's pixels, (channels, height, width) counts, and what they were on the way where that was measured."""
+
+    pixels: Pixels
+    steps: tuple[StepRecord, ...] = ()
+
+
+def bring_together(layers: Sequence[Layer], *, measured: bool = False) -> Brought | Unread | Uncorrectable:
+    """A site's pixels: what is held in memory, the rest from disk. measured: whether the steps are recorded.
 
     Planes are projected first and corrected then, which for one profile a channel is the same as the other way round,
     but for rounding.
     """
-    found: list[Pixels] = []
+    projected: list[Pixels] = []
     for layer in layers:
         pixels = layer.held if layer.held is not None else _read_again(layer)
         if isinstance(pixels, Unread):
             return pixels
-        if layer.flatfield is not None:
-            try:
-                pixels = layer.flatfield.correct(pixels)
-            except (ValueError, OSError) as error:
-                channel = layer.image.planes[0].channel
-                return Uncorrectable(f"the flat field of {channel} cannot be taken out: {error}")
-        found.append(pixels)
-    return np.stack(found)  # type: ignore[return-value]  # numpy widens the type to generic
+        projected.append(pixels)
+    corrected: list[Pixels] = []
+    for layer, pixels in zip(layers, projected, strict=True):
+        try:
+            corrected.append(pixels if layer.flatfield is None else layer.flatfield.correct(pixels))
+        except (ValueError, OSError) as error:
+            channel = layer.image.planes[0].channel
+            return Uncorrectable(f"the flat field of {channel} cannot be taken out: {error}")
+    steps = [measure("projected", projected)] if measured else []
+    if measured and any(layer.flatfield is not None for layer in layers):
+        steps.append(measure("corrected", corrected))
+    return Brought(np.stack(corrected), tuple(steps))  # type: ignore[arg-type]  # numpy widens the type to generic
 
 
 def _read_again(layer: Layer) -> Pixels | Unread:

@@ -39,6 +39,7 @@ from hcs_daemon.publish.schemas import (
     SiteExplanationEntry,
     SiteResultEntry,
     SitesEntry,
+    StepEntry,
     TimingEntry,
     VersionsEntry,
     WellResult,
@@ -54,6 +55,7 @@ from hcs_daemon.records import (
     Prediction,
     Rejection,
     SourceFile,
+    StepRecord,
     WellClosed,
 )
 from hcs_daemon.vocabulary import PlateState, Used, WellStatus
@@ -323,9 +325,22 @@ def _site_results(draft: WellDraft) -> list[SiteResultEntry]:
             logits=_floats(prediction.logits),
             embedding=_floats(prediction.embedding),
             **_site_quality([plane for plane in planes if plane.id.site.site == site]),
+            steps=[_step(record) for record in prediction.steps],
         )
         for site, prediction in sorted(draft.predictions.items())
     ]
+
+
+def _step(record: StepRecord) -> StepEntry:
+    return StepEntry(
+        step=record.step,
+        shape=list(record.shape),
+        dtype=record.dtype,
+        min=[value if math.isfinite(value) else None for value in record.minimum],
+        max=[value if math.isfinite(value) else None for value in record.maximum],
+        mean=[value if math.isfinite(value) else None for value in record.mean],
+        sha256=list(record.sha256),
+    )
 
 
 def _site_quality(planes: Sequence[PlaneRecord]) -> dict[str, Any]:
@@ -417,9 +432,22 @@ def predictions(result: WellResult) -> dict[SiteId, Prediction]:
             logits=np.array(entry.logits, np.float32),
             embedding=np.array(entry.embedding, np.float32),
             infer_s=0.0,
+            steps=tuple(_step_record(step) for step in entry.steps),
         )
         for entry in result.site_results
     }
+
+
+def _step_record(entry: StepEntry) -> StepRecord:
+    return StepRecord(
+        step=entry.step,
+        shape=tuple(entry.shape),
+        dtype=entry.dtype,
+        minimum=tuple(math.nan if value is None else value for value in entry.min),
+        maximum=tuple(math.nan if value is None else value for value in entry.max),
+        mean=tuple(math.nan if value is None else value for value in entry.mean),
+        sha256=tuple(entry.sha256),
+    )
 
 
 # ---- rejections

@@ -178,6 +178,18 @@ class TimingEntry(Document):
     latency_s: float = Field(description="seconds from the last plane being complete to this file")
 
 
+class StepEntry(Document):
+    """What the site's images were at one step of their way into the model, for `hcs-daemon trace`."""
+
+    step: str = Field(description="projected, corrected (flat field), resampled, normalised, tensor")
+    shape: list[int] = Field(description="of one channel's image; of the tensor: tiles, channels, height, width")
+    dtype: str
+    min: list[float | None] = Field(description="a channel each, in channel order; one for the tensor; null: infinite")
+    max: list[float | None] = Field(description="as min")
+    mean: list[float | None] = Field(description="as min")
+    sha256: list[Sha256] = Field(description="of the bytes, row by row; empty where they were not hashed")
+
+
 class SiteResultEntry(Document):
     """What the model said of one analysed site."""
 
@@ -190,6 +202,9 @@ class SiteResultEntry(Document):
     embedding: list[float]
     focus: dict[str, float | None]
     saturated_fraction: dict[str, float]
+    steps: list[StepEntry] = Field(
+        default_factory=list, description="from planes to tensor; empty in results of versions before it"
+    )
 
 
 class WellResult(Document):
