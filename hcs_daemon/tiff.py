@@ -27,7 +27,7 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 MAX_PLANE_BYTES = 1 << 26
 """The largest decoded plane accepted: 64 MiB, 33 megapixels of 16 bits, thrice the largest screening camera's."""
-HARMONY_TAG = 65500
+HARMONY_TAG, STATISTICS_TAG = 65500, 65520
 _MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _CODECS = {
     tifffile.COMPRESSION.NONE,
@@ -59,14 +59,21 @@ class TiffProblem(Exception):  # noqa: N818 (it becomes a Rejection, not an erro
 
 @dataclass(frozen=True, slots=True)
 class TiffTags:
-    """What instruments write beside the pixels, as text; empty where absent.
+    """What instruments write beside the pixels; empty or None where absent.
 
-    description: ImageDescription (270). software: 305. harmony: the XML in tag 65500.
+    description: ImageDescription (270). software: 305. harmony: the XML in tag 65500. statistics: the JSON in tag
+    65520. least, most: MinSampleValue and MaxSampleValue (280, 281). sample_minimum, sample_maximum: SMinSampleValue
+    and SMaxSampleValue (340, 341).
     """
 
     description: str = ""
     software: str = ""
     harmony: str = ""
+    statistics: str = ""
+    least: int | None = None
+    most: int | None = None
+    sample_minimum: int | None = None
+    sample_maximum: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +185,7 @@ def encode_plane(
         encoded = harmony_xml.encode()
         extratags.append((HARMONY_TAG, 1, len(encoded), encoded, True))
     if statistics_json is not None:
-        extratags.append((65520, 2, 0, statistics_json, True))
+        extratags.append((STATISTICS_TAG, 2, 0, statistics_json, True))
     buffer = io.BytesIO()
     tifffile.imwrite(
         buffer,
@@ -226,7 +233,25 @@ def harmony_xml(data: bytes) -> str | None:
 
 
 def _tags(page: tifffile.TiffPage) -> TiffTags:
-    return TiffTags(*(_text(page.tags.get(code)) for code in (270, 305, HARMONY_TAG)))
+    tags = page.tags
+    return TiffTags(
+        description=_text(tags.get(270)),
+        software=_text(tags.get(305)),
+        harmony=_text(tags.get(HARMONY_TAG)),
+        statistics=_text(tags.get(STATISTICS_TAG)),
+        least=_whole(tags.get(280)),
+        most=_whole(tags.get(281)),
+        sample_minimum=_whole(tags.get(340)),
+        sample_maximum=_whole(tags.get(341)),
+    )
+
+
+def _whole(tag: tifffile.TiffTag | None) -> int | None:
+    """A whole number, also where it is written as a float; None for anything else."""
+    value = None if tag is None else tag.value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) else None
 
 
 def _text(tag: tifffile.TiffTag | None) -> str:

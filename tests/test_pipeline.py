@@ -17,6 +17,7 @@ from hcs_daemon.pipeline import Mail, Mailbox
 from hcs_daemon.plate import WellPosition
 from hcs_daemon.records import ExplainTask, Site, SiteReturned, SiteWanted
 from hcs_daemon.simulate.instrument import simulate_plate
+from hcs_daemon.simulate.replay import readdress
 from hcs_daemon.simulate.spoil import eight_bit_scaled, truncated
 from spine import Spine
 
@@ -31,6 +32,11 @@ def simulate(folder: Path, wells: int = 6, **arguments: Any) -> Path:
 def plane(well: str, channel: int) -> str:
     position = WellPosition.parse(well)
     return f"r{position.row:02d}c{position.column:02d}f01p01-ch{channel}sk1fk1fl1.tiff"
+
+
+def as_of(well: str, path: Path) -> bytes:
+    """A plane's bytes, with the address of another well inside."""
+    return readdress(path.read_bytes(), WellPosition.parse(well))
 
 
 def acquisition(folder: Path) -> Path:
@@ -209,7 +215,7 @@ def test_a_plane_written_anew_on_a_finished_plate_revises_its_well(tmp_path: Pat
     spine.run(60)
     assert json.loads((acquisition(tmp_path) / "plate.json").read_bytes())["state"] == "finished"
     for number, source in enumerate(("B03", "B02"), 2):
-        (images / plane("A01", 1)).write_bytes((images / plane(source, 1)).read_bytes())
+        (images / plane("A01", 1)).write_bytes(as_of("A01", images / plane(source, 1)))
         spine.run(80)
         assert wells(tmp_path)["A01"]["revision"] == number
         assert spine.publish_stage.idle
@@ -225,7 +231,7 @@ def test_a_plane_written_anew_where_somebody_changed_the_result_revises_its_well
     spine.run(120)
     changed = acquisition(tmp_path) / "wells" / "A01.json"
     changed.write_text(changed.read_text().replace("complete", "COMPLETE"))
-    (images / plane("A01", 1)).write_bytes((images / plane("A02", 1)).read_bytes())
+    (images / plane("A01", 1)).write_bytes(as_of("A01", images / plane("A02", 1)))
     spine.run(120)
     assert (wells(tmp_path)["A01"]["status"], wells(tmp_path)["A01"]["revision"]) == ("complete", 2)
     assert spine.publish_stage.idle

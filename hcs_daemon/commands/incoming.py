@@ -211,7 +211,9 @@ class Incoming:
                 continue
             self.opened += 1
             path = self._relative(seen.file.path)
-            found = read_plane(seen.file, expected, partial(self._instrument.read_tags, path))
+            facts_of = partial(self._instrument.read_tags, path)
+            record_of = partial(self._instrument.read_record, path)
+            found = read_plane(seen.file, expected, facts_of, record_of, seen.address)
             if isinstance(found, Refused):
                 self._refuse(str(path), found.refusal)
             elif isinstance(found, Decoded) and found.facts is not None:

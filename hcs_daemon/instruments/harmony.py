@@ -12,6 +12,7 @@ from hcs_daemon.instruments import harmony_name
 from hcs_daemon.instruments.harmony_index import read_index, read_profiles
 from hcs_daemon.instruments.harmony_layout import read_assay_layout
 from hcs_daemon.instruments.harmony_name import HarmonyName
+from hcs_daemon.instruments.harmony_tags import read_own_record
 from hcs_daemon.instruments.manifest import Manifest
 from hcs_daemon.instruments.naming import (
     FileKind,
@@ -21,6 +22,8 @@ from hcs_daemon.instruments.naming import (
     is_no_data,
     measurement_name,
 )
+from hcs_daemon.instruments.own_record import OwnRecord
+from hcs_daemon.tiff import TiffTags
 
 _INDEX = re.compile(r"index(\.idx|\.ref)?\.xml", re.IGNORECASE)
 _IMAGES, _LAYOUTS, _PROFILES = "images", "assaylayout", "ffc_profile"
@@ -64,6 +67,10 @@ class Harmony(OnePlaneAFile):
         if path.suffix.lower() != ".xml":
             return None
         return {_LAYOUTS: read_assay_layout, _PROFILES: read_profiles}.get(_folder(path), _nothing)(path)
+
+    def read_record(self, path: PurePosixPath, tags: TiffTags) -> OwnRecord | None:  # noqa: ARG002 (the tags say it all)
+        """The plane's own address, and its pixels' figures as the instrument saw them."""
+        return read_own_record(tags)
 
     def _other(self, path: PurePosixPath) -> Reading:
         suffix = path.suffix.lower()

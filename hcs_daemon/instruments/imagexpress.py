@@ -10,12 +10,12 @@ plate; the `<plate>` of the file names does.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from hcs_daemon.instruments.imagexpress_htd import read_htd
-from hcs_daemon.instruments.imagexpress_tags import read_description
+from hcs_daemon.instruments.imagexpress_tags import read_description, read_own_record
 from hcs_daemon.instruments.manifest import Manifest
 from hcs_daemon.instruments.naming import (
     FileKind,
@@ -27,6 +27,7 @@ from hcs_daemon.instruments.naming import (
     is_no_data,
     measurement_name,
 )
+from hcs_daemon.instruments.own_record import OwnRecord, range_of
 from hcs_daemon.plate import PROJECTION_Z, AcquisitionId, WellPosition
 from hcs_daemon.records import ChannelFacts
 from hcs_daemon.tiff import TiffTags
@@ -122,6 +123,12 @@ class ImageXpress(OnePlaneAFile):
         """What the MetaSeries description says."""
         match = _match(path.name)
         return read_description(tags.description, "" if match is None else f"w{int(match[4] or 1)}")
+
+    def read_record(self, path: PurePosixPath, tags: TiffTags) -> OwnRecord | None:
+        """What the MetaSeries description says of the plane, beside the tags that any TIFF may have."""
+        match = _match(path.name)
+        said = read_own_record(tags.description, "" if match is None else f"w{int(match[4] or 1)}")
+        return replace(said or OwnRecord(), range=range_of(tags)).or_none
 
 
 def _match(name: str) -> re.Match[str] | None:

@@ -28,7 +28,8 @@ from hcs_daemon.instruments.naming import (
     is_no_data,
     measurement_name,
 )
-from hcs_daemon.instruments.ome_xml import facts_of_all, read_ome
+from hcs_daemon.instruments.ome_xml import facts_of_all, read_ome, read_own_record
+from hcs_daemon.instruments.own_record import OwnRecord
 from hcs_daemon.plate import PROJECTION_Z, WellPosition
 from hcs_daemon.records import ChannelFacts
 from hcs_daemon.tiff import TiffTags
@@ -123,6 +124,10 @@ class _Listed:
     plate_id: str = ""
     measurement_id: str = ""
     shared: dict[frozenset[int], frozenset[int]] = field(default_factory=dict)
+
+    def read_record(self, path: PurePosixPath, tags: TiffTags) -> OwnRecord | None:  # noqa: ARG002 (the tags say it all)
+        """The significant bits in OME-XML, beside the tags that any TIFF may have."""
+        return read_own_record(tags)
 
     def see(self, element: Element) -> None:
         """Note one element that has ended."""

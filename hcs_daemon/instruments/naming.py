@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from hcs_daemon.instruments.manifest import Manifest
+from hcs_daemon.instruments.own_record import OwnRecord, range_of
 from hcs_daemon.plate import AcquisitionId, WellPosition
 from hcs_daemon.records import ChannelFacts
 from hcs_daemon.tiff import TiffTags
@@ -100,6 +101,9 @@ class Instrument(Protocol):
     def read_tags(self, path: PurePosixPath, tags: TiffTags) -> ChannelFacts | None:
         """What a plane's own tags say of how it was taken; None where they say nothing."""
 
+    def read_record(self, path: PurePosixPath, tags: TiffTags) -> OwnRecord | None:
+        """What a plane's own tags say of that plane: where it was taken, what its pixels were; None for nothing."""
+
     def read_bundle(self, root_name: str, path: PurePosixPath, tags: TiffTags) -> Sequence[PlaneAddress | None]:
         """The address of each page of a BUNDLE, in order; None for a page that is no data.
 
@@ -132,6 +136,10 @@ class OnePlaneAFile:
     def read_tags(self, path: PurePosixPath, tags: TiffTags) -> ChannelFacts | None:  # noqa: ARG002 (they say nothing)
         """Nothing."""
         return None
+
+    def read_record(self, path: PurePosixPath, tags: TiffTags) -> OwnRecord | None:  # noqa: ARG002 (it is nobody's tag)
+        """What the tags say that any TIFF may have, and nothing else."""
+        return OwnRecord(range=range_of(tags)).or_none
 
     def read_bundle(self, root_name: str, path: PurePosixPath, tags: TiffTags) -> Sequence[PlaneAddress | None]:
         """Never asked: no file of theirs is a bundle."""

@@ -29,7 +29,9 @@ from hcs_daemon.instruments.ome_xml import (
     parse_ome,
     planes_of,
     read_ome,
+    read_own_record,
 )
+from hcs_daemon.instruments.own_record import OwnRecord
 from hcs_daemon.plate import AcquisitionId, WellPosition
 from hcs_daemon.records import ChannelFacts
 from hcs_daemon.tiff import TiffTags
@@ -86,6 +88,10 @@ class OmeTiff(OnePlaneAFile):
         """What is the same for all channels: pixel size, objective, bit depth."""
         document = read_ome(tags.description)
         return None if document is None else facts_of_all(document)
+
+    def read_record(self, path: PurePosixPath, tags: TiffTags) -> OwnRecord | None:  # noqa: ARG002 (the tags say it all)
+        """The significant bits in OME-XML, beside the tags that any TIFF may have."""
+        return read_own_record(tags)
 
     def read_bundle(self, root_name: str, path: PurePosixPath, tags: TiffTags) -> Sequence[PlaneAddress | None]:
         """The address of each page; None for one that the OME-XML does not speak of. Raises ValueError, in words."""

@@ -14,8 +14,10 @@ from operator import itemgetter
 from xml.etree.ElementTree import Element
 
 from hcs_daemon.instruments.facts import local, objective, pixel_size, positive, xml_root
+from hcs_daemon.instruments.own_record import OwnDepth, OwnRecord, range_of
 from hcs_daemon.plate import WellPosition
 from hcs_daemon.records import ChannelFacts
+from hcs_daemon.tiff import TiffTags
 
 MAX_PAGES = 1_000_000
 MAX_PLANES = 4_000_000
@@ -167,6 +169,15 @@ def pages_of(document: OmeDocument, name: str) -> list[OmePlane | None]:
 def files_of(document: OmeDocument) -> set[str]:
     """The files that the document names."""
     return {data.file for image in document.images for data in image.data if data.file}
+
+
+def read_own_record(tags: TiffTags) -> OwnRecord | None:
+    """What a plane's tags say of it: the bits that the OME-XML calls significant, where it speaks of one depth only."""
+    document = read_ome(tags.description)
+    facts = None if document is None else facts_of_all(document)
+    bits = None if facts is None else facts.bit_depth
+    depth = None if bits is None else OwnDepth("its OME-XML (SignificantBits) says", bits)
+    return OwnRecord(depth=depth, range=range_of(tags)).or_none
 
 
 def facts_of_all(document: OmeDocument) -> ChannelFacts:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from hcs_daemon.instruments.manifest import Manifest
 from hcs_daemon.instruments.naming import FileKind, Instrument, PlaneAddress, Reading, acquisition_from
+from hcs_daemon.instruments.own_record import OwnRecord
 from hcs_daemon.plate import AcquisitionId
 from hcs_daemon.records import ChannelFacts
 from hcs_daemon.tiff import TiffTags
@@ -230,6 +231,11 @@ class Auto:
         """As the plane's instrument says it."""
         instrument = self._of(path)
         return None if instrument is None else instrument.read_tags(path, tags)
+
+    def read_record(self, path: PurePosixPath, tags: TiffTags) -> OwnRecord | None:
+        """As the plane's instrument says it."""
+        instrument = self._of(path)
+        return None if instrument is None else instrument.read_record(path, tags)
 
     def read_bundle(self, root_name: str, path: PurePosixPath, tags: TiffTags) -> Sequence[PlaneAddress | None]:
         """As the bundle's instrument says it. Raises ValueError where there is none."""

@@ -25,7 +25,8 @@ from hcs_daemon.instruments.naming import (
     is_no_data,
     measurement_name,
 )
-from hcs_daemon.instruments.ome_xml import OmeDocument, facts_of_all, read_ome
+from hcs_daemon.instruments.ome_xml import OmeDocument, facts_of_all, read_ome, read_own_record
+from hcs_daemon.instruments.own_record import OwnRecord
 from hcs_daemon.plate import PLATE_SHAPES, PROJECTION_Z, WellPosition
 from hcs_daemon.records import ChannelFacts
 from hcs_daemon.tiff import TiffTags
@@ -104,6 +105,10 @@ class ScanR(OnePlaneAFile):
         """What OME-XML in a description says of all channels."""
         document = read_ome(tags.description)
         return None if document is None else facts_of_all(document)
+
+    def read_record(self, path: PurePosixPath, tags: TiffTags) -> OwnRecord | None:  # noqa: ARG002 (the tags say it all)
+        """The significant bits in OME-XML, beside the tags that any TIFF may have."""
+        return read_own_record(tags)
 
     def _promise(self, document: OmeDocument) -> Manifest:
         """Every file listed whose name says where it belongs."""

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from hcs_daemon.intake.expectation import Expectation, WellTime
 from hcs_daemon.intake.projection import channel_image
+from hcs_daemon.intake.record_check import Constants
 from hcs_daemon.plate import AcquisitionId, WellId
 from hcs_daemon.records import (
     ChannelDepth,
@@ -181,7 +182,7 @@ class PlateBook:
     expectation: what it should bring. instrument: whose names its files bear. undecided: by path, planes that wait
     until the plate's shape is settled, and since when. nameless: by path, planes of a channel that only metadata could
     name, and since when. level_bits: channel -> the most bits that any of its planes showed, and the plane's path.
-    ambiguous: it was said that another folder claims to be this plate too.
+    ambiguous: it was said that another folder claims to be this plate too. constants: what its planes' tags say alike.
     """
 
     acquisition: AcquisitionId
@@ -197,6 +198,7 @@ class PlateBook:
     nameless: dict[str, float] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     level_bits: dict[str, tuple[int, str]] = field(default_factory=dict)
+    constants: Constants = field(default_factory=Constants)
     touched_s: float = 0.0
     news_s: float = float("-inf")
     news_due: bool = True

@@ -211,12 +211,25 @@ class Expectation:
         return next((size for _, size in self._pixel_sizes()), self.remembered_um)
 
     def contradiction(self) -> str:
-        """In words, what two sources say differently about the size of a pixel; empty where they agree."""
+        """In words, what two sources say differently about the size of a pixel or its bits; empty where they agree."""
+        return self._sizes_differ() or self._depths_differ()
+
+    def _sizes_differ(self) -> str:
         sizes = list(self._pixel_sizes())
         for where, size in sizes[1:]:
             first, known = sizes[0]
             if differs(size, known):
                 return f"{first} says {known:g} µm a pixel, {where} {size:g}"
+        return ""
+
+    def _depths_differ(self) -> str:
+        """The metadata says the most bits there can be: fewer than are expected contradict, more do not."""
+        for name, facts in self._by_name().items():
+            if name in self.channels and facts.bit_depth and facts.bit_depth < self._expect.bit_depth:
+                return (
+                    f"the instrument's metadata declares {facts.bit_depth} bits for {name}, "
+                    f"and expect.bit_depth is {self._expect.bit_depth}"
+                )
         return ""
 
     def lacking(self) -> str:
@@ -233,8 +246,11 @@ class Expectation:
 
     def problem(self) -> str:
         """In words, why no site of the plate can be analysed whatever comes; empty when one can."""
-        said = self.contradiction()
-        return f"{said}: find out which is right, and correct expect.pixel_size_um" if said else self.trouble
+        if said := self._sizes_differ():
+            return f"{said}: find out which is right, and correct expect.pixel_size_um"
+        if said := self._depths_differ():
+            return f"{said}: find out which is right, and correct expect.bit_depth"
+        return self.trouble
 
     def correction(self, channel: str) -> str:
         """The digest of the flat field that is taken out of a channel, empty for none."""

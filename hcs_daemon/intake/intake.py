@@ -34,7 +34,6 @@ from hcs_daemon.intake.opening import Answer, Bundle, open_bundle, read_metadata
 from hcs_daemon.intake.reading import (
     Changed,
     Decoded,
-    FactsOf,
     Gone,
     NotYet,
     Outcome,
@@ -398,7 +397,9 @@ class Intake:
             return partial(open_bundle, self._instrument, self._root_name, path)
         if file.channel is not None and not file.problem:
             facts_of = partial(self._instrument.read_tags, path)
-            return partial(_read_timed, self._telemetry, self._expected, facts_of)
+            record_of = partial(self._instrument.read_record, path)
+            reading = partial(read_plane, facts_of=facts_of, record_of=record_of, address=file.address)
+            return partial(_read_timed, self._telemetry, self._expected, reading)
         return confirm
 
     def _read_done(self, file: FileEntry, stable: StableFile, future: Future[Answer]) -> None:
@@ -599,6 +600,8 @@ def _reading_order(file: FileEntry) -> tuple[bool, bool, tuple[str | int, ...]]:
     return (True, False, (acquisition.plate, acquisition.acquisition, *place, file.plane.z, file.name))
 
 
-def _read_timed(telemetry: Telemetry, expected: Expected, facts_of: FactsOf, file: StableFile) -> Outcome:
+def _read_timed(
+    telemetry: Telemetry, expected: Expected, reading: Callable[[StableFile, Expected], Outcome], file: StableFile
+) -> Outcome:
     with telemetry.timed(Stage.DECODE):
-        return read_plane(file, expected, facts_of)
+        return reading(file, expected)

@@ -3,13 +3,16 @@
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from hcs_daemon.instruments.manifest import FlatField
+from hcs_daemon.instruments.naming import PlaneAddress
+from hcs_daemon.instruments.own_record import OwnRecord
 from hcs_daemon.intake.projection import Fold
+from hcs_daemon.intake.record_check import contradiction
 from hcs_daemon.intake.validation import Expected, Refusal, examine
 from hcs_daemon.plate import split_page
 from hcs_daemon.records import (
@@ -29,12 +32,16 @@ from hcs_daemon.vocabulary import Reason
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A good plane. pixels: (height, width), raw counts. facts: what its own tags say of how it was taken."""
+    """A good plane. pixels: (height, width), raw counts. facts: what its own tags say of how it was taken.
+
+    record: what they say of the plane itself, which agrees with its pixels and its name as far as one plane can tell.
+    """
 
     sha256: str
     pixels: Pixels
     measures: PlaneMeasures
     facts: ChannelFacts | None = None
+    record: OwnRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,12 @@ class Twin:
 
 Outcome = Decoded | Refused | Changed | NotYet | Gone
 FactsOf = Callable[[TiffTags], ChannelFacts | None]
+RecordOf = Callable[[TiffTags], OwnRecord | None]
+
+
+def no_record(tags: TiffTags) -> OwnRecord | None:  # noqa: ARG001 (it stands for an instrument that says nothing)
+    """Nothing."""
+    return None
 
 
 def look(path: Path) -> Sighting:
@@ -90,10 +103,16 @@ def look(path: Path) -> Sighting:
     return Sighting(path, status.st_size, status.st_mtime_ns)
 
 
-def read_plane(file: StableFile, expected: Expected, facts_of: FactsOf = lambda _: None) -> Outcome:
+def read_plane(
+    file: StableFile,
+    expected: Expected,
+    facts_of: FactsOf = lambda _: None,
+    record_of: RecordOf = no_record,
+    address: PlaneAddress | None = None,
+) -> Outcome:
     """Read, hash, decode and measure one plane; every way it can go wrong is an answer.
 
-    facts_of: what an instrument makes of a plane's tags.
+    facts_of, record_of: what an instrument makes of a plane's tags. address: by the file's name.
     """
     path, page = split_page(file.path)
     found = _bytes_of(file) if page is None else _page_of(file, path, page)
@@ -105,7 +124,11 @@ def read_plane(file: StableFile, expected: Expected, facts_of: FactsOf = lambda 
     measures = examine(decoded.pixels, expected)
     if isinstance(measures, Refusal):
         return Refused(measures, sha256)
-    return Decoded(sha256, decoded.pixels, measures, facts_of(decoded.tags))
+    record = record_of(decoded.tags)
+    wrong = contradiction(record, address, decoded.pixels, measures, expected) if record is not None else None
+    if wrong is not None:
+        return Refused(wrong, sha256)
+    return Decoded(sha256, decoded.pixels, measures, facts_of(decoded.tags), record)
 
 
 def confirm(file: StableFile) -> Outcome | None:

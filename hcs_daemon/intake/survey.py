@@ -6,24 +6,27 @@ the pixels belie, a blank plane, the same plane twice, two sizes or two pixel ty
 """
 
 import os
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from hcs_daemon.config import Expect
 from hcs_daemon.errors import FolderError
 from hcs_daemon.instruments.naming import FileKind, Instrument, PlaneAddress, as_text, name_of_root
+from hcs_daemon.instruments.own_record import OwnRecord
 from hcs_daemon.instruments.recognition import afresh
 from hcs_daemon.intake import refusals
 from hcs_daemon.intake.arrival import list_files
 from hcs_daemon.intake.assembly import VOTES_FOR_A_SHAPE
 from hcs_daemon.intake.channels import ChannelNames
 from hcs_daemon.intake.opening import Bundle, open_bundle
-from hcs_daemon.intake.reading import Changed, Decoded, Gone, NotYet, Refused, look, read_plane
+from hcs_daemon.intake.reading import Changed, Decoded, Gone, NotYet, RecordOf, Refused, look, no_record, read_plane
+from hcs_daemon.intake.record_check import Constants, constants_of
 from hcs_daemon.intake.validation import Expected, Refusal
 from hcs_daemon.plate import AcquisitionId, with_page
 from hcs_daemon.records import PlaneMeasures, Sighting, StableFile
@@ -43,7 +46,7 @@ class SurveyedFile:
 
     instrument: whose name it bears; None where none is known. address: by its name. channel: the settings' name for it,
     else the instrument's id. shape: (height, width). ignored: its channel is not analysed, so it was not opened.
-    refusal: why it is rejected, None when accepted.
+    record: what its tags say of the plane itself. refusal: why it is rejected, None when accepted.
     """
 
     path: Path
@@ -54,6 +57,7 @@ class SurveyedFile:
     shape: tuple[int, int] | None = None
     measures: PlaneMeasures | None = None
     sha256: str | None = None
+    record: OwnRecord | None = None
     ignored: bool = False
     refusal: Refusal | None = None
 
@@ -102,7 +106,7 @@ def survey(
     named = chain.from_iterable(_named(path, instrument, expect, seen) for path in paths)
     opened = _opened(named, Expected() if expect is None else Expected.of(expect), readers)
     # nothing expected: channels may differ in size and type by right, and only the planes of one must agree
-    return _one_form(_no_twins(opened), by_channel=expect is None)
+    return _one_form(_no_twins(_like_the_plate(opened)), by_channel=expect is None)
 
 
 # ---- by their names
@@ -110,10 +114,11 @@ def survey(
 
 @dataclass(frozen=True, slots=True)
 class _ToOpen:
-    """A file that its name does not decide."""
+    """A file that its name does not decide. record_of: what its instrument makes of its tags."""
 
     file: SurveyedFile
     sighting: Sighting
+    record_of: RecordOf = no_record
 
 
 def _named(
@@ -202,8 +207,9 @@ class _View:
 
     def _by_channel(self, file: SurveyedFile, sighting: Sighting, problem: str) -> SurveyedFile | _ToOpen:
         assert file.address is not None
+        wanted = _ToOpen(file, sighting, partial(self._instrument.read_record, self._relative(sighting.path)))
         if self._expect is None:
-            return _ToOpen(file, sighting)
+            return wanted
         names = self._channels(file.address.acquisition)
         if names.is_ignored(file.address):
             return replace(file, ignored=True)
@@ -212,7 +218,7 @@ class _View:
             called = file.address.channel_name
             return replace(file, refusal=refusals.unknown_channel(file.address.channel, self._expect.channels, called))
         named = replace(file, channel=name)
-        return replace(named, refusal=refusals.one_of_a_series(problem)) if problem else _ToOpen(named, sighting)
+        return replace(named, refusal=refusals.one_of_a_series(problem)) if problem else replace(wanted, file=named)
 
     def _channels(self, acquisition: AcquisitionId) -> ChannelNames:
         assert self._expect is not None
@@ -247,11 +253,13 @@ def _finished(file: SurveyedFile | Future[SurveyedFile | None]) -> Iterator[Surv
 def _open(wanted: _ToOpen, expected: Expected) -> SurveyedFile | None:
     """The file with what its pixels say; None when it is gone. Runs in a reader."""
     file, sighting = wanted.file, wanted.sighting
-    outcome = read_plane(StableFile(file.path, sighting.size_bytes, sighting.mtime_ns), expected)
+    stable = StableFile(file.path, sighting.size_bytes, sighting.mtime_ns)
+    outcome = read_plane(stable, expected, record_of=wanted.record_of, address=file.address)
     match outcome:
-        case Decoded(sha256, pixels, measures):
+        case Decoded(sha256, pixels, measures, _, record):
             height, width = pixels.shape
-            return replace(file, container=pixels.dtype.name, shape=(height, width), measures=measures, sha256=sha256)
+            found = replace(file, container=pixels.dtype.name, shape=(height, width), measures=measures)
+            return replace(found, sha256=sha256, record=record)
         case Refused(refusal, sha256):
             return replace(file, refusal=refusal, sha256=sha256)
         case NotYet(detail):
@@ -275,6 +283,37 @@ def _no_twins(files: Iterable[SurveyedFile]) -> Iterator[SurveyedFile]:
             continue
         twin = first.setdefault((file.address, file.sha256), file.path)
         yield file if twin == file.path else replace(file, refusal=refusals.duplicate(as_text(twin.as_posix())))
+
+
+def _like_the_plate(files: Iterable[SurveyedFile]) -> Iterator[SurveyedFile]:
+    """Refuse planes whose tags say otherwise than most of their plate what must be alike, as the daemon does it."""
+    plates: defaultdict[AcquisitionId, Constants] = defaultdict(Constants)
+    waiting: defaultdict[AcquisitionId, list[SurveyedFile]] = defaultdict(list)
+    for file in files:
+        said = _said(file)
+        if file.address is None or file.refusal is not None or not said:
+            yield file
+            continue
+        acquisition = file.address.acquisition
+        constants, held = plates[acquisition], waiting[acquisition]
+        constants.note(file.name, said)
+        held.append(file)
+        if constants.is_settled(said, VOTES_FOR_A_SHAPE):
+            yield from (
+                _judged(each, constants) for each in held if constants.is_settled(_said(each), VOTES_FOR_A_SHAPE)
+            )
+            held[:] = [each for each in held if not constants.is_settled(_said(each), VOTES_FOR_A_SHAPE)]
+    for acquisition, held in waiting.items():
+        yield from (_judged(each, plates[acquisition]) for each in held)
+
+
+def _said(file: SurveyedFile) -> dict[str, str]:
+    return constants_of(file.record, file.address)
+
+
+def _judged(file: SurveyedFile, constants: Constants) -> SurveyedFile:
+    refusal = constants.note(file.name, _said(file)).refusal
+    return file if refusal is None else replace(file, refusal=refusal)
 
 
 def _one_form(files: Iterable[SurveyedFile], *, by_channel: bool) -> Iterator[SurveyedFile]:

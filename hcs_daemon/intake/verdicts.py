@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from hcs_daemon.instruments.own_record import OwnRecord
 from hcs_daemon.intake import refusals
 from hcs_daemon.intake.assembly import PlaneKey, PlateBook, WellBook, key_of, site_key
 from hcs_daemon.intake.cache import PixelCache
 from hcs_daemon.intake.expectation import differs
 from hcs_daemon.intake.history import History, outcome_of
 from hcs_daemon.intake.reading import Decoded, Twin
+from hcs_daemon.intake.record_check import constants_of
 from hcs_daemon.intake.state import FileEntry, IntakeState
 from hcs_daemon.intake.validation import Refusal
 from hcs_daemon.plate import PROJECTION_Z
@@ -66,6 +68,9 @@ class Verdicts:
         if (doubt := self._doubt_of_scale(plate, record.channel, decoded.facts)) is not None:
             self.refuse(file, doubt, decoded.sha256, now)
             return
+        if (doubt := self._against_the_plate(file, plate, decoded.record)) is not None:
+            self.refuse(file, doubt, decoded.sha256, now)
+            return
         self._keep(plate, record, decoded.pixels)
         if plate.shape is None:
             plate.undecided[file.name] = (record, now)
@@ -88,6 +93,13 @@ class Verdicts:
             if known is None and said is not None:
                 self._dispatch_all(plate)
         return None
+
+    def _against_the_plate(self, file: FileEntry, plate: PlateBook, record: OwnRecord | None) -> Refusal | None:
+        """Count what the plane's tags say alike with the plate's others; a refusal where most say otherwise."""
+        ruling = plate.constants.note(file.name, constants_of(record, file.address))
+        for name in ruling.look_again:
+            self._look_again(plate, name)
+        return ruling.refusal
 
     def _keep(self, plate: PlateBook, record: PlaneRecord, pixels: Pixels) -> None:
         """Hold the pixels of a plane that will be analysed, as one image a channel."""

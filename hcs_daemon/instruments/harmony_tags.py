@@ -1,0 +1,44 @@
+"""What Harmony writes into a plane's tags: its own address, and the figures of its pixels as the instrument saw them.
+
+Tag 65500 holds an XML whose `<Image>` is the plane's own; older ones describe the whole plate beside it, other wells'
+`<Row>` included. RecordID is the name's `ch`, for ChannelID may be 1 in all channels. The time is the SlowKineticID, or
+the TimepointID of newer software.
+"""
+
+import re
+
+from hcs_daemon.instruments.own_record import OwnAddress, OwnRecord, figures_of_json, figures_of_tags, range_of
+from hcs_daemon.tiff import TiffTags
+
+_IMAGE = re.compile(r"<Image(?:\s[^>]*)?>(.*?)</Image>", re.DOTALL)
+_FIELD = re.compile(r"<(Row|Col|FieldID|PlaneID|SlowKineticID|TimepointID|RecordID)>\s*(\d{1,6})\s*</\1>", re.ASCII)
+_ADDRESS_TAG, _FIGURES_TAG = "its tag 65500 says", "its tag 65520 says"
+
+
+def read_own_record(tags: TiffTags) -> OwnRecord | None:
+    """What a plane's tags say of it; None where they say nothing."""
+    figures = (figures_of_tags(tags), figures_of_json(_FIGURES_TAG, tags.statistics))
+    return OwnRecord(
+        address=_address(tags.harmony),
+        figures=tuple(each for each in figures if each is not None),
+        range=range_of(tags),
+    ).or_none
+
+
+def _address(xml: str) -> OwnAddress | None:
+    """Inside the only `<Image>`: of two nobody knows which is the plane's."""
+    images = _IMAGE.findall(xml)
+    if len(images) != 1:
+        return None
+    said = {name: int(number) for name, number in _FIELD.findall(images[0])}
+    if not said:
+        return None
+    return OwnAddress(
+        _ADDRESS_TAG,
+        row=said.get("Row"),
+        column=said.get("Col"),
+        site=said.get("FieldID"),
+        z=said.get("PlaneID"),
+        time=said.get("SlowKineticID", said.get("TimepointID")),
+        channel=str(said["RecordID"]) if "RecordID" in said else None,
+    )
