@@ -250,9 +250,17 @@ def test_metadata_that_is_broken_promises_nothing(instrument: Instrument, conten
 @every_instrument
 def test_tags_that_say_nothing_are_no_facts(instrument: Instrument) -> None:
     assert instrument.read_tags(PurePosixPath(instrument.example), TiffTags()) is None
+    assert instrument.read_record(PurePosixPath(instrument.example), TiffTags()) is None
     assert instrument.promise_of_bundle(TiffTags()) is None
     with pytest.raises(ValueError, match=r"."):
         instrument.read_bundle("root", PurePosixPath(instrument.example), TiffTags())
+
+
+@every_instrument
+def test_the_range_that_any_tiff_may_state_is_read_of_each(instrument: Instrument) -> None:
+    record = instrument.read_record(PurePosixPath(instrument.example), TiffTags(least=0, most=4095))
+    assert record is not None
+    assert (record.range.least, record.range.most) == (0, 4095) if record.range else False
 
 
 # ---- all of them

@@ -13,6 +13,7 @@ from hcs_daemon.instruments.imagexpress_htd import read_htd
 from hcs_daemon.instruments.imagexpress_tags import read_description
 from hcs_daemon.instruments.manifest import Manifest
 from hcs_daemon.instruments.naming import FileKind, PlaneAddress, Reading
+from hcs_daemon.instruments.own_record import OwnAddress, OwnDepth, OwnForm, OwnRecord
 from hcs_daemon.plate import PROJECTION_Z, AcquisitionId, WellPosition
 from hcs_daemon.records import ChannelFacts
 from hcs_daemon.tiff import TiffTags, decode_plane
@@ -401,6 +402,37 @@ TOLD = ChannelFacts("w2", "A & B", None, 536.0, 15.0, 1.3668, "20X Plan Apo Lamb
 
 def test_tags_say_how_a_plane_was_taken() -> None:
     assert ImageXpress().read_tags(PurePosixPath(f"P/P_E07_s1_w2{GUID}.tif"), TiffTags(DESCRIPTION)) == TOLD
+
+
+def test_tags_say_what_a_plane_is() -> None:
+    label = (
+        '<prop id="stage-label" type="string" value="E07 : Site 2"/><prop id="pixel-size-x" type="int" value="512"/>'
+    )
+    description = DESCRIPTION.replace("<PlaneInfo>", f"<PlaneInfo>{label}").replace(
+        "P&#13;", "P&#13;&#10;Timepoint: 4&#13;"
+    )
+    record = ImageXpress().read_record(PurePosixPath(f"P/P_E07_s2_w2{GUID}.tif"), TiffTags(description))
+    assert record == OwnRecord(
+        address=OwnAddress("its description (stage-label) says", row=5, column=7, site=2, time=4),
+        depth=OwnDepth("its description (Gain) says", 12, is_mode=True),
+        form=OwnForm("its description says", width=512, container_bits=16),
+        constant={"the name of channel w2": "A & B"},
+    )
+
+
+@pytest.mark.parametrize("label", ["E7", "Position 3", "Z99 : Site 1", "E07 : Site x", ""])
+def test_a_stage_label_of_another_kind_says_no_address(label: str) -> None:
+    description = DESCRIPTION.replace(
+        "<PlaneInfo>", f'<PlaneInfo><prop id="stage-label" type="string" value="{label}"/>'
+    )
+    record = ImageXpress().read_record(PurePosixPath(f"P/P_E07_s2_w2{GUID}.tif"), TiffTags(description))
+    assert record is not None
+    assert record.address is None
+
+
+def test_a_thumbnail_says_nothing_of_the_plane_it_is_of() -> None:
+    description = DESCRIPTION.replace("A &#38; B", "HTSThumbHTS")
+    assert ImageXpress().read_record(PurePosixPath(f"P/P_E07_s2_w2{GUID}.tif"), TiffTags(description)) is None
 
 
 @pytest.mark.parametrize(

@@ -506,7 +506,8 @@ def test_a_step_that_was_lost_is_named_where_only_the_most_is_promised(projectio
 
 def test_a_mean_counts_steps_of_equal_bytes_each(tmp_path: Path) -> None:
     folder = simulate(tmp_path, positions=[A01], z_steps=3)
-    alike = encode_plane(decode_plane((folder / harmony_plane("A01", 1, z=1)).read_bytes()).pixels)  # without an address
+    first = decode_plane((folder / harmony_plane("A01", 1, z=1)).read_bytes()).pixels
+    alike = encode_plane(first)  # without an address of its own
     for z in (1, 2):
         (folder / harmony_plane("A01", 1, z=z)).write_bytes(alike)
     for cache_bytes in (1 << 30, 0):
@@ -578,6 +579,42 @@ def test_a_pixel_size_that_the_metadata_denies_is_refused_until_it_is_corrected(
     again.end()
     assert again.rejections() == []
     assert set(again.statuses().values()) == {"complete"}
+
+
+@pytest.mark.parametrize(
+    ("instrument", "metadata", "said", "fewer"),
+    [
+        ("harmony", "Index.xml", "<MaxIntensity>65535<", "<MaxIntensity>4095<"),
+        ("cellvoyager", "MeasurementDetail.mrf", 'InputBitDepth="16"', 'InputBitDepth="12"'),
+    ],
+)
+def test_metadata_that_declares_fewer_bits_than_expected_stops_the_plate_and_says_both(
+    instrument: str, metadata: str, said: str, fewer: str, tmp_path: Path
+) -> None:
+    folder = simulate(tmp_path, instrument, positions=[A01])
+    path = next(folder.rglob(metadata))
+    assert said in path.read_text("utf-8")
+    path.write_text(path.read_text("utf-8").replace(said, fewer), "utf-8")
+    spine = spine_over(tmp_path, finite=True, **expect_of(instrument))
+    spine.process()
+    (line,) = spine.rejections()
+    assert (line["reason"], Path(line["path"]).name) == ("metadata_mismatch", metadata)
+    assert "declares 12 bits for" in line["detail"]
+    assert "expect.bit_depth is 16" in line["detail"]
+    (plate,) = spine.plates().values()
+    assert "correct expect.bit_depth" in plate["problem"]
+    assert set(spine.statuses().values()) == {"rejected"}
+
+
+def test_a_camera_set_to_fewer_bits_than_expected_is_refused_by_each_planes_own_words(tmp_path: Path) -> None:
+    folder = simulate(tmp_path, "imagexpress", positions=[A01])
+    for path in folder.rglob("*.tif"):
+        path.write_bytes(path.read_bytes().replace(b"Gain: 16-bit", b"Gain: 12-bit"))
+    spine = spine_over(tmp_path, finite=True, **expect_of("imagexpress"))
+    spine.process()
+    assert Counter(line["reason"] for line in spine.rejections()) == {Reason.METADATA_MISMATCH: 5}
+    said = {line["detail"] for line in spine.rejections()}
+    assert said == {"its description (Gain) says 12 bits, and expect.bit_depth is 16"}
 
 
 def test_a_plane_whose_own_tags_deny_the_pixel_size_is_refused(tmp_path: Path) -> None:

@@ -59,6 +59,12 @@ class Manifest:
     plate_id: str | None = None
     measurement_id: str | None = None
 
+    @property
+    def says_how(self) -> bool:
+        """Whether it says the size of a pixel or its bits, which others may deny."""
+        each = self.channels.values()
+        return self.pixel_size_um is not None or any(facts.pixel_size_um or facts.bit_depth for facts in each)
+
 
 def merged(said: Iterable[Manifest]) -> Manifest:
     """What several metadata files of one acquisition promise together; where they differ the first counts."""

@@ -486,7 +486,7 @@ class Intake:
         if file.kind is FileKind.METADATA:
             if file.rejection is None and (before := self._history.recall(file)) is not None:
                 file.rejection = before.rejection
-            if problem := plate.expectation.contradiction():
+            if (problem := plate.expectation.contradiction()) and manifest.says_how:
                 plate.news_s = float("-inf")  # this is said at once
                 self._unopened.discard(file.path)
                 self._verdicts.refuse(file, refusals.contradiction(problem), None, now)
