@@ -194,7 +194,7 @@ class StepRecord:
 
     step: `projected` and `corrected` (counts), `resampled` and `normalised`: an image a channel, in the model's order;
     `tensor`: all its tiles as one array. shape, dtype: of one of them. minimum, maximum, mean: of each, to nine digits.
-    sha256: of each one's bytes, empty where they were not hashed.
+    digest: of each one's bytes (`steps.digest_of`), empty where none was taken.
     """
 
     step: str
@@ -203,7 +203,7 @@ class StepRecord:
     minimum: tuple[float, ...]
     maximum: tuple[float, ...]
     mean: tuple[float, ...]
-    sha256: tuple[str, ...]
+    digest: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

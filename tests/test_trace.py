@@ -84,7 +84,7 @@ def name(channel: int, site: int, z: int) -> str:
     return f"r02c03f{site:02d}p{z:02d}-ch{channel}sk1fk1fl1.tiff"
 
 
-def analyse(folder: Path) -> None:
+def analyse(folder: Path, projection: str = "max") -> None:
     """A stack of two steps in three channels of two sites, with a flat field: written, and processed for real."""
     images = folder / "in" / "P1__M1" / "Images"
     images.mkdir(parents=True)
@@ -105,7 +105,8 @@ def analyse(folder: Path) -> None:
     )
     write_tiny_package(folder / "package", made=manifest(flatfield="instrument"))
     channels = ", ".join(f'{channel} = "{number}"' for number, channel in enumerate(CHANNELS, 1))
-    process(folder, f'bit_depth = 16\nflatfield = "instrument"\nchannels = {{ {channels} }}')
+    more = f'flatfield = "instrument"\nprojection = "{projection}"'
+    process(folder, f"bit_depth = 16\n{more}\nchannels = {{ {channels} }}")
 
 
 def process(folder: Path, expect: str) -> None:
@@ -167,7 +168,7 @@ def test_each_step_shows_shape_type_extremes_mean_and_digest(traced: Traced) -> 
     assert now["normalised"]["dtype"] == now["tensor"]["dtype"] == "float32"
     assert now["tensor"]["shape"] == [6, 3, 18, 18]
     assert now["normalised"]["mean"] == pytest.approx((now["resampled"]["mean"] - 100) / 100, rel=1e-5)
-    assert all(len(now[step]["sha256"]) == 64 for step in ("file", "decoded", "projected", "corrected", "tensor"))
+    assert all(len(now[step]["digest"]) == 64 for step in ("file", "decoded", "projected", "corrected", "tensor"))
 
 
 def test_one_site_can_be_asked_for(traced: Traced) -> None:
@@ -195,6 +196,26 @@ def test_an_older_revision_is_traced_as_the_newest_is(traced: Traced) -> None:
     assert main(["trace", str(older), *moved]) == 0
 
 
+@pytest.mark.parametrize("projection", ["mean", "best_focus", "middle"])
+def test_any_projection_is_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str], projection: str) -> None:
+    analyse(tmp_path, projection)
+    traced = Traced(tmp_path, capsys)
+    code, found = traced.trace()
+    assert (code, found["first"]) == (0, None)
+    files = [step["path"] for step in found["steps"] if step["step"] == "file"]
+    assert len(files) == (12 if projection == "mean" else 6)
+
+
+def test_planes_that_were_imaged_again_since_are_left_out(traced: Traced) -> None:
+    def supersede(result: Any) -> None:
+        result["inputs"].append({**result["inputs"][0], "path": "P1__M1/Images/older.tiff", "used": "superseded"})
+
+    traced.edit(traced.result, supersede)
+    assert traced.trace()[0] == 0
+    traced.edit(traced.plate, lambda plate: plate["expectations"].update(projection="mean"))
+    assert traced.named() == (1, "projected", "DNA", 1)
+
+
 def test_what_is_recorded_is_small_and_comes_back_as_it_was(traced: Traced) -> None:
     result = WellResult.model_validate_json(traced.result.read_bytes())
     for entry in result.site_results:
@@ -203,7 +224,7 @@ def test_what_is_recorded_is_small_and_comes_back_as_it_was(traced: Traced) -> N
         assert len(written) < 600 * len(CHANNELS)
     for prediction in predictions(result).values():
         entry = next(each for each in result.site_results if each.site == prediction.site.site)
-        assert [step.sha256 for step in prediction.steps] == [tuple(step.sha256) for step in entry.steps]
+        assert [step.digest for step in prediction.steps] == [tuple(step.digest) for step in entry.steps]
         assert [step.mean for step in prediction.steps] == [tuple(step.mean) for step in entry.steps]
 
 
@@ -358,7 +379,7 @@ def test_a_recorded_step_in_the_result(traced: Traced, step: str) -> None:
 def test_floats_of_another_machine_are_the_same_but_for_rounding(traced: Traced) -> None:
     def change(result: Any) -> None:
         steps = {each["step"]: each for each in result["site_results"][0]["steps"]}
-        steps["tensor"]["sha256"] = ["0" * 64]
+        steps["tensor"]["digest"] = ["0" * 64]
         steps["normalised"]["mean"][0] *= 1 + 1e-7
 
     traced.edit(traced.result, change)

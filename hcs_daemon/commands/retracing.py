@@ -59,7 +59,7 @@ class Values:
     minimum: float | None = None
     maximum: float | None = None
     mean: float | None = None
-    sha256: str | None = None
+    digest: str | None = None
     size_bytes: int | None = None
 
 
@@ -223,11 +223,11 @@ class Retrace:
             outcome = Gone()
         except OSError as error:
             outcome = NotYet(f"{type(error).__name__}: {error.strerror}")
-        recorded = Values(sha256=source.sha256, size_bytes=source.size_bytes)
+        recorded = Values(digest=source.sha256, size_bytes=source.size_bytes)
         if not isinstance(outcome, Decoded | Refused) or outcome.sha256 is None:
             yield Step("file", Match.UNREACHABLE, None, label, source.path, Values(), recorded, _why(outcome))
             return
-        now = Values(sha256=outcome.sha256, size_bytes=seen.size_bytes)
+        now = Values(digest=outcome.sha256, size_bytes=seen.size_bytes)
         match, detail = compare(now, recorded)
         yield Step("file", match, None, label, source.path, now, recorded, detail)
         if isinstance(outcome, Refused):
@@ -384,10 +384,10 @@ def compare(now: Values, recorded: Values, within: float = 0.0) -> tuple[Match, 
         exact &= here == then
         if not abs(here - then) <= within * scale:  # so that NaN differs
             said.append(f"{_WORDS[name]} recorded {then:.9g}")
-    digests = (now.sha256, recorded.sha256)
-    differs = None not in digests and now.sha256 != recorded.sha256
+    digests = (now.digest, recorded.digest)
+    differs = None not in digests and now.digest != recorded.digest
     if said or (differs and not within):
-        return Match.DIFFERS, ", ".join([*said, *([f"digest recorded {str(recorded.sha256)[:12]}"] if differs else [])])
+        return Match.DIFFERS, ", ".join([*said, *([f"digest recorded {str(recorded.digest)[:12]}"] if differs else [])])
     if differs or not exact:
         return Match.ROUNDED, "equal within rounding: other numpy, torch or CPU"
     return Match.SAME, ""
@@ -402,7 +402,7 @@ def _text(value: object) -> str:
 
 def values(step: StepRecord, index: int) -> Values:
     """What a record says of one of its arrays."""
-    digest = step.sha256[index] if index < len(step.sha256) else None
+    digest = step.digest[index] if index < len(step.digest) else None
     return Values(step.shape, step.dtype, step.minimum[index], step.maximum[index], step.mean[index], digest)
 
 

@@ -142,7 +142,7 @@ def _cells(step: Step) -> list[str]:
         shape,
         now.dtype or "",
         *("" if value is None else f"{value:.6g}" for value in (now.minimum, now.maximum, now.mean)),
-        (now.sha256 or "")[:12],
+        (now.digest or "")[:12],
         ": ".join(word for word in said if word),
     ]
 

@@ -339,7 +339,7 @@ def _step(record: StepRecord) -> StepEntry:
         min=[value if math.isfinite(value) else None for value in record.minimum],
         max=[value if math.isfinite(value) else None for value in record.maximum],
         mean=[value if math.isfinite(value) else None for value in record.mean],
-        sha256=list(record.sha256),
+        digest=list(record.digest),
     )
 
 
@@ -446,7 +446,7 @@ def _step_record(entry: StepEntry) -> StepRecord:
         minimum=tuple(math.nan if value is None else value for value in entry.min),
         maximum=tuple(math.nan if value is None else value for value in entry.max),
         mean=tuple(math.nan if value is None else value for value in entry.mean),
-        sha256=tuple(entry.sha256),
+        digest=tuple(entry.digest),
     )
 
 

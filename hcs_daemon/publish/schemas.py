@@ -187,7 +187,7 @@ class StepEntry(Document):
     min: list[float | None] = Field(description="a channel each, in channel order; one for the tensor; null: infinite")
     max: list[float | None] = Field(description="as min")
     mean: list[float | None] = Field(description="as min")
-    sha256: list[Sha256] = Field(description="of the bytes, row by row; empty where they were not hashed")
+    digest: list[Sha256] = Field(description="of the values, as docs/trace.md says; empty where none was taken")
 
 
 class SiteResultEntry(Document):
