@@ -77,6 +77,59 @@ class PlaneQuality:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockSteps:
+    """How a plane's histogram steps from level to level, at the edges of blocks of 2**bits levels and inside them.
+
+    A step's height is squared and divided by what chance gives it, the sum of both levels' pixels. edges, others: how
+    many steps. edge_sum, other_sum: of their heights, dimensionless. What was multiplied by 2**bits and filled up with
+    noise steps at the edges alone.
+    """
+
+    bits: int
+    edges: int
+    edge_sum: float
+    others: int
+    other_sum: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneEvidence:
+    """What a plane's pixels say of how they were encoded; gathered by `intake.forensics`, told in docs/forensics.md.
+
+    lowest, highest: raw counts. pixels, levels: how many, and how many distinct values. ored: the bitwise OR of all
+    values. step: the greatest common divisor of the steps between the values that occur, 0 of a constant plane.
+    comb_fraction: share of pixels on crowded stretches of the histogram whose levels are left out too often for chance.
+    zero_fraction, full_fraction: share at zero and at the container's full scale. at_top, beneath: pixels at the
+    highest value, and on the sixteen levels beneath it; at_bottom, above: likewise at the lowest. byte_order: how
+    rough the plane is over how rough it would be with its bytes swapped, None of single bytes. wrap: the share of
+    the differences between neighbours that is left when they are taken modulo the container; 1 unless values
+    went below zero. grid: how much larger the differences across the edges of 8 x 8 blocks are than elsewhere, as a
+    ratio. blocks: for sources of fewer bits that were filled up with noise. histogram: pixels in each of the bins
+    of `levels.BIN_EDGES` from first_bin on, to the last that has any.
+    """
+
+    pixels: int
+    lowest: int
+    highest: int
+    ored: int
+    levels: int
+    step: int
+    comb_fraction: float
+    zero_fraction: float
+    full_fraction: float
+    at_top: int
+    beneath: int
+    at_bottom: int
+    above: int
+    byte_order: float | None
+    wrap: float
+    grid: float
+    blocks: tuple[BlockSteps, ...]
+    first_bin: int
+    histogram: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PlaneConditions:
     """How it was at the instrument when a plane was taken, as far as it says; None where it does not.
 
@@ -96,7 +149,7 @@ class PlaneMeasures:
     focus: variance of the Laplacian over the variance of the pixels (dimensionless, higher is sharper),
     on the central crop; after Pech-Pacheco et al., ICPR 2000. sharpness: the variance of the Laplacian alone, counts²:
     of planes of one scene the sharpest has most, and not the emptiest; None in results of versions before it.
-    quality: likewise.
+    quality, evidence: likewise.
     """
 
     minimum: int
@@ -106,6 +159,7 @@ class PlaneMeasures:
     focus: float
     quality: PlaneQuality | None = None
     sharpness: float | None = None
+    evidence: PlaneEvidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +204,8 @@ class Rejection:
     """A file that must not be analysed, why, and what a person can do about it.
 
     `path` is relative to the watched folder. `plane` is None where the name said nothing.
-    `withdrawn`: takes an earlier rejection of the same path back.
+    `withdrawn`: takes an earlier rejection of the same path back. `evidence`: what its pixels said, where
+    they were read and count for their channel's bit depth.
     """
 
     at: datetime
@@ -165,6 +220,7 @@ class Rejection:
     plane: PlaneId | None = None
     channel: str | None = None
     withdrawn: bool = False
+    evidence: PlaneEvidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,11 +418,20 @@ class WellClosed:
 
 @dataclass(frozen=True, slots=True)
 class ChannelDepth:
-    """What a channel's planes so far say about its declared bit depth."""
+    """What a channel's planes so far say about its declared bit depth.
+
+    evidence: in words. confidence: how sure the verdict is, from 0 to 1, as docs/forensics.md derives it. planes: how
+    many were read. histogram: of all their pixels, a count for each bin of `levels.BIN_EDGES`, empty before the first.
+    noise_floor: counts, the median of its planes' noise; None where none was measured.
+    """
 
     declared: int
     verdict: Verdict
     evidence: str
+    confidence: float = 0.0
+    planes: int = 0
+    histogram: tuple[int, ...] = ()
+    noise_floor: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcs_daemon.config import Expect
+from hcs_daemon.intake.quality import measure
 from hcs_daemon.records import Pixels, PlaneMeasures
 from hcs_daemon.vocabulary import Reason
 
@@ -69,6 +70,7 @@ def examine(pixels: Pixels, expected: Expected) -> PlaneMeasures | Refusal:
         observed_bits=int(np.bitwise_or.reduce(levels)).bit_length(),
         saturated_fraction=float(histogram[(1 << depth) - 1]) / pixels.size,
         focus=round(laplacian / spread, 6) if spread else 0.0,
+        quality=measure(pixels),
         sharpness=float(f"{laplacian:.6g}"),
     )
 
