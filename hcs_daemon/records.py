@@ -98,7 +98,8 @@ class PlaneEvidence:
 
     lowest, highest: raw counts. pixels, levels: how many, and how many distinct values. ored: the bitwise OR of all
     values. step: the greatest common divisor of the steps between the values that occur, 0 of a constant plane.
-    comb_fraction: share of pixels on crowded stretches of the histogram whose levels are left out too often for chance.
+    gaps: how many stretches of values are left out between two values so frequent that chance does not leave any out;
+    comb_fraction: share of pixels on the values beside such gaps.
     zero_fraction, full_fraction: share at zero and at the container's full scale. at_top, beneath: pixels at the
     highest value, and on the sixteen levels beneath it; at_bottom, above: likewise at the lowest. byte_order: how
     rough the plane is over how rough it would be with its bytes swapped, None of single bytes. wrap: the share of
@@ -114,6 +115,7 @@ class PlaneEvidence:
     ored: int
     levels: int
     step: int
+    gaps: int
     comb_fraction: float
     zero_fraction: float
     full_fraction: float
@@ -149,7 +151,8 @@ class PlaneMeasures:
     focus: variance of the Laplacian over the variance of the pixels (dimensionless, higher is sharper),
     on the central crop; after Pech-Pacheco et al., ICPR 2000. sharpness: the variance of the Laplacian alone, counts²:
     of planes of one scene the sharpest has most, and not the emptiest; None in results of versions before it.
-    quality, evidence: likewise.
+    quality, evidence: likewise. oddities: what is odd in the evidence and proves nothing, by short names that
+    docs/forensics.md explains (`gaps`, `floor`, `ceiling`, `jpeg_grid`, `signed`).
     """
 
     minimum: int
@@ -160,6 +163,7 @@ class PlaneMeasures:
     quality: PlaneQuality | None = None
     sharpness: float | None = None
     evidence: PlaneEvidence | None = None
+    oddities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

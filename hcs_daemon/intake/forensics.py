@@ -1,0 +1,251 @@
+"""How a plane was encoded: evidence from one pass over its pixels, and what that evidence proves.
+
+A container's type says nothing of its contents. What can be proven, what only many planes can, what nothing can, and
+where each threshold comes from stands in docs/forensics.md.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hcs_daemon.levels import BIN_EDGES
+from hcs_daemon.records import BlockSteps, Pixels, PlaneEvidence
+
+FULL_SCALES = tuple(range(8, 16))
+"""Depths, in bits, of cameras and exports that may hide in a deeper file."""
+BLOCK_BITS = (2, 4, 6, 8)
+"""Fewer bits by so many: a 14-, 12-, 10- or 8-bit source filled up to 16."""
+
+_CROWDED = 8
+"""Of so many pixels a level next to a gap has at least: chance leaves out a level between two such once in 3000 times."""
+_NEAR = 16
+_ROWS = 128
+"""Differences between neighbours are taken on at most so many rows, spread over the plane."""
+_GRID_PX, _GRID_CROP = 8, 512
+_CHANCE_BITS = 20
+"""A common step is believed when chance makes it once in 2**20 planes."""
+_GAPS, _COMB = 8, 0.1
+_ROUGHER = 2.0
+_WRAPPED = 0.5
+_FEWEST = 8
+"""A pile has so many pixels at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What is proven to be wrong with a plane's encoding, and what a person can do about it."""
+
+    detail: str
+    hint: str
+
+
+def gather(pixels: Pixels) -> PlaneEvidence:
+    """The evidence of a plane. pixels: (height, width) uint8 or uint16, raw counts; of any size but none."""
+    histogram = np.bincount(pixels.ravel(), minlength=1 << (8 * pixels.itemsize))
+    levels = np.flatnonzero(histogram)
+    lowest, highest = int(levels[0]), int(levels[-1])
+    filled = histogram[levels]
+    steps = np.diff(levels)
+    improbable = (steps > 1) & (np.minimum(filled[1:], filled[:-1]) >= _CROWDED)
+    beside = np.concatenate(([False], improbable)) | np.concatenate((improbable, [False]))
+    size = int(pixels.size)
+    binned = _binned(histogram)
+    held = np.flatnonzero(binned)
+    byte_order, wrap = _roughness(pixels)
+    return PlaneEvidence(
+        pixels=size,
+        lowest=lowest,
+        highest=highest,
+        ored=int(np.bitwise_or.reduce(levels)),
+        levels=len(levels),
+        step=int(np.gcd.reduce(steps)) if len(steps) else 0,
+        gaps=int(improbable.sum()),
+        comb_fraction=round(float(filled[beside].sum()) / size, 6),
+        zero_fraction=round(float(histogram[0]) / size, 9),
+        full_fraction=round(float(histogram[-1]) / size, 9),
+        at_top=int(histogram[highest]),
+        beneath=int(histogram[max(0, highest - _NEAR) : highest].sum()),
+        at_bottom=int(histogram[lowest]),
+        above=int(histogram[lowest + 1 : lowest + 1 + _NEAR].sum()),
+        byte_order=byte_order,
+        wrap=wrap,
+        grid=_grid(pixels),
+        blocks=_blocks(histogram[lowest : highest + 1], lowest),
+        first_bin=int(held[0]),
+        histogram=tuple(int(count) for count in binned[held[0] : held[-1] + 1]),
+    )
+
+
+def prove(evidence: PlaneEvidence, declared: int) -> Proof | None:
+    """What the evidence alone proves against a declared depth, in bits; None where nothing.
+
+    The surest explanation comes first: swapped bytes also lie beyond a depth, and multiples also leave gaps.
+    """
+    return (
+        _swapped(evidence)
+        or _wrapped(evidence)
+        or _beyond(evidence, declared)
+        or _multiple(evidence)
+        or _combed(evidence, declared)
+        or _clipped(evidence, declared)
+    )
+
+
+def oddities(evidence: PlaneEvidence, declared: int) -> tuple[str, ...]:
+    """Names of what is odd and proves nothing: the plane is analysed, and flagged."""
+    odd = {
+        "gaps": evidence.gaps >= 2 and evidence.comb_fraction > _COMB / 2,
+        "floor": is_piled(evidence.at_bottom, evidence.above),
+        "ceiling": evidence.highest + 1 < 1 << declared and is_piled(evidence.at_top, evidence.beneath),
+        "jpeg_grid": evidence.grid > GRIDDED,
+        "signed": evidence.byte_order is not None and evidence.lowest >= 1 << (declared - 1) and declared == 16,
+    }
+    return tuple(name for name, found in odd.items() if found)
+
+
+GRIDDED = 1.25
+"""Differences across the edges of 8 x 8 blocks so much larger than others are JPEG's; measured, docs/forensics.md."""
+
+
+def is_piled(at: int, beside: int) -> bool:
+    """Whether the outermost level holds more pixels than a tail that thins out can: something was cut off there."""
+    usual = beside / _NEAR
+    return at >= _FEWEST and at > 3 * usual + 5 * math.sqrt(usual)
+
+
+def cut_at(evidence: PlaneEvidence, declared: int) -> int | None:
+    """The bits of a smaller full scale that is the plane's highest value; None where it is not one."""
+    bits = evidence.highest.bit_length()
+    return bits if bits in FULL_SCALES and bits < declared and evidence.highest == (1 << bits) - 1 else None
+
+
+_RAW_HINT = "export the raw camera images, without scaling to 8 bits on the way; then write the file again"
+_DEPTH_HINT = "set expect.bit_depth to what the camera gives, or find out what changed the values"
+
+
+def _swapped(evidence: PlaneEvidence) -> Proof | None:
+    if evidence.byte_order is None or evidence.byte_order <= _ROUGHER:
+        return None
+    return Proof(
+        "the bytes of each pixel are swapped: neighbours differ"
+        f" {evidence.byte_order:.3g} times as much as they would the other way round",
+        "whatever wrote this file mixed up big-endian and little-endian: write it again with the right byte order",
+    )
+
+
+def _wrapped(evidence: PlaneEvidence) -> Proof | None:
+    if evidence.wrap >= _WRAPPED:
+        return None
+    return Proof(
+        f"values went below zero and came out at the top, near {evidence.highest}: neighbours jump across the whole range",
+        "something subtracted an offset without stopping at zero: export the raw camera images",
+    )
+
+
+def _beyond(evidence: PlaneEvidence, declared: int) -> Proof | None:
+    if evidence.highest < 1 << declared:
+        return None
+    return Proof(
+        f"values up to {evidence.highest}, beyond the declared {declared} bits (at most {(1 << declared) - 1})",
+        _DEPTH_HINT,
+    )
+
+
+def _multiple(evidence: PlaneEvidence) -> Proof | None:
+    step, offset = evidence.step, evidence.lowest % evidence.step if evidence.step else 0
+    drawn = evidence.levels - 1 + (offset == 0)
+    if step <= 1 or drawn * math.log2(step) < _CHANCE_BITS:
+        return None
+    return Proof(_step_in_words(step, offset, evidence.levels), _RAW_HINT)
+
+
+def _step_in_words(step: int, offset: int, distinct: int) -> str:
+    if step == 257 and offset == 0:
+        return "8-bit values multiplied by 257 in a 16-bit file"
+    if step & (step - 1) == 0 and offset == 0:
+        bits = step.bit_length() - 1
+        never = "bits are never used" if bits > 1 else "bit is never used"
+        return f"the lowest {bits} {never}: values shifted left, multiplied by {step}"
+    beyond = f" plus {offset}" if offset else ""
+    return f"all {distinct} distinct values are multiples of {step}{beyond}: scaled from fewer bits"
+
+
+def _combed(evidence: PlaneEvidence, declared: int) -> Proof | None:
+    if declared <= 8 or evidence.gaps < _GAPS or evidence.comb_fraction <= _COMB:
+        return None
+    source = "8-bit values" if evidence.levels <= 256 else "values of fewer bits"
+    return Proof(
+        f"only {evidence.levels} distinct values between {evidence.lowest} and {evidence.highest}, with {evidence.gaps}"
+        f" gaps between frequent ones, like the teeth of a comb: {source} stretched by a factor or a curve",
+        _RAW_HINT,
+    )
+
+
+def _clipped(evidence: PlaneEvidence, declared: int) -> Proof | None:
+    bits = cut_at(evidence, declared)
+    if bits is None or not is_piled(evidence.at_top, evidence.beneath):
+        return None
+    return Proof(
+        f"{evidence.at_top} pixels pile up at {evidence.highest}, the full scale of {bits} bits, and none lies beyond:"
+        f" a saturated {bits}-bit camera, or values cut off there",
+        _DEPTH_HINT,
+    )
+
+
+def _binned(histogram: NDArray[np.intp]) -> NDArray[np.intp]:
+    return np.asarray(np.add.reduceat(histogram, _edges(len(histogram))))
+
+
+@cache
+def _edges(levels: int) -> NDArray[np.intp]:
+    """Where the bins begin in a histogram of so many levels."""
+    return np.array([edge for edge in BIN_EDGES if edge < levels])
+
+
+def _roughness(pixels: Pixels) -> tuple[float | None, float]:
+    """`byte_order` and `wrap` of `PlaneEvidence`, from differences between neighbours in a row."""
+    rows = pixels[:: max(1, pixels.shape[0] // _ROWS)]
+    steps = np.diff(rows.astype(np.int32), axis=1)
+    plain = float(np.abs(steps).sum(dtype=np.int64))
+    if plain == 0:
+        return (None if pixels.itemsize == 1 else 0.0), 1.0
+    signed = np.int8 if pixels.itemsize == 1 else np.int16
+    turned = float(np.abs(steps.astype(signed).astype(np.int32)).sum(dtype=np.int64))
+    if pixels.itemsize == 1:
+        return None, round(turned / plain, 6)
+    swapped = float(np.abs(np.diff(rows.byteswap().astype(np.int32), axis=1)).sum(dtype=np.int64))
+    return (round(plain / swapped, 6) if swapped else 0.0), round(turned / plain, 6)
+
+
+def _grid(pixels: Pixels) -> float:
+    """`grid` of `PlaneEvidence`, over both directions, on a crop that begins at the edge of a block."""
+    top, left = (
+        (length - _GRID_CROP) // 2 // _GRID_PX * _GRID_PX if length > _GRID_CROP else 0 for length in pixels.shape
+    )
+    crop = pixels[top : top + _GRID_CROP, left : left + _GRID_CROP].astype(np.int32)
+    by_phase = np.zeros(_GRID_PX)
+    for axis in (0, 1):
+        means = np.abs(np.diff(crop, axis=axis)).mean(axis=1 - axis)
+        whole = len(means) // _GRID_PX * _GRID_PX
+        if whole:
+            by_phase += means[:whole].reshape(-1, _GRID_PX).mean(axis=0)
+    usual = float(np.median(by_phase[:-1]))
+    return round(float(by_phase[-1]) / usual, 4) if usual else 1.0
+
+
+def _blocks(stretch: NDArray[np.intp], lowest: int) -> tuple[BlockSteps, ...]:
+    """`blocks` of `PlaneEvidence`. stretch: the histogram from the lowest value to the highest."""
+    both = stretch[1:] + stretch[:-1]
+    crowded = np.flatnonzero(both >= _CROWDED)
+    heights = np.square(np.diff(stretch)[crowded]) / both[crowded]
+    places = crowded + (lowest + 1)
+    whole, count = float(heights.sum()), len(places)
+    found = []
+    for bits in BLOCK_BITS:
+        edges = heights[places % (1 << bits) == 0]
+        at_edges = float(edges.sum())
+        found.append(BlockSteps(bits, len(edges), round(at_edges, 3), count - len(edges), round(whole - at_edges, 3)))
+    return tuple(found)
