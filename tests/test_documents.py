@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from dataclasses import replace
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes import make_settings
+from hcs_daemon.levels import BIN_EDGES
 from hcs_daemon.plate import PROJECTION_Z, PlaneId, SiteId
 from hcs_daemon.publish.documents import (
     DEMONSTRATION,
@@ -35,18 +37,23 @@ from hcs_daemon.publish.documents import (
 from hcs_daemon.publish.schemas import ContentEntry, PlateFile, RejectionLine, WellResult
 from hcs_daemon.publish.verdict import judge
 from hcs_daemon.records import (
+    BlockSteps,
+    ChannelDepth,
     ChannelFacts,
     ChannelImage,
     ExpectedPlate,
     InputUse,
     LackingPlane,
     ModelFacts,
+    PlaneConditions,
+    PlaneEvidence,
+    PlaneQuality,
     Prediction,
     Rejection,
     SiteWanted,
     WellClosed,
 )
-from hcs_daemon.vocabulary import PlateState, Used, WellStatus
+from hcs_daemon.vocabulary import PlateState, Used, Verdict, WellStatus
 from wells import (
     FACTS,
     NOON,
@@ -347,6 +354,69 @@ def test_a_result_gives_back_the_planes_and_the_well(tmp_path: Path) -> None:
     assert input_uses(back) == closed.inputs
 
 
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+SHARES = st.floats(0, 1)
+COUNTS = st.integers(0, 1 << 60)
+BLOCKS = st.builds(BlockSteps, bits=COUNTS, edges=COUNTS, edge_sum=FLOATS, others=COUNTS, other_sum=FLOATS)
+EVIDENCE = st.builds(
+    PlaneEvidence,
+    pixels=COUNTS,
+    lowest=COUNTS,
+    highest=COUNTS,
+    ored=COUNTS,
+    levels=COUNTS,
+    step=COUNTS,
+    gaps=COUNTS,
+    comb_fraction=SHARES,
+    zero_fraction=SHARES,
+    full_fraction=SHARES,
+    at_top=COUNTS,
+    beneath=COUNTS,
+    at_bottom=COUNTS,
+    above=COUNTS,
+    byte_order=st.none() | FLOATS,
+    wrap=FLOATS,
+    grid=FLOATS,
+    blocks=st.lists(BLOCKS, max_size=3).map(tuple),
+    first_bin=COUNTS,
+    histogram=st.lists(COUNTS, max_size=5).map(tuple),
+)
+QUALITY = st.builds(
+    PlaneQuality,
+    background=FLOATS,
+    noise=FLOATS,
+    foreground_fraction=SHARES,
+    bright=FLOATS,
+    spots=COUNTS,
+    debris_fraction=SHARES,
+    unevenness=FLOATS,
+    power_slope=st.none() | FLOATS,
+)
+CONDITIONS = st.builds(
+    PlaneConditions,
+    taken_at=st.none() | st.datetimes() | st.datetimes(timezones=st.just(UTC)),
+    temperature_c=st.none() | FLOATS,
+)
+
+
+@given(st.none() | EVIDENCE, st.none() | QUALITY, st.none() | CONDITIONS)
+def test_what_was_measured_of_a_plane_comes_back_to_the_last_bit(
+    evidence: PlaneEvidence | None, quality: PlaneQuality | None, conditions: PlaneConditions | None
+) -> None:
+    closed = closed_well()
+    plane = closed.inputs[0].plane
+    plane = replace(plane, measures=replace(plane.measures, evidence=evidence, quality=quality), conditions=conditions)
+    closed = replace(closed, inputs=(replace(closed.inputs[0], plane=plane), *closed.inputs[1:]))
+    back = WellResult.model_validate_json(result_of(draft_of(closed)).text())
+    assert input_uses(back) == closed.inputs
+
+
+@given(EVIDENCE)
+def test_what_the_pixels_of_a_rejected_plane_said_comes_back_to_the_last_bit(evidence: PlaneEvidence) -> None:
+    line = rejection_line(rejection(evidence=evidence)).line()
+    assert rejection_record(RejectionLine.model_validate_json(line)) == rejection(evidence=evidence)
+
+
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=6, max_size=6))
 def test_logits_and_embeddings_come_back_to_the_last_bit(values: list[float]) -> None:
     closed = closed_well()
@@ -374,6 +444,12 @@ def test_a_rejection_is_one_line_and_comes_back_as_it_was(found: Rejection) -> N
     line = rejection_line(found).line()
     assert b"\n" not in line
     assert rejection_record(RejectionLine.model_validate_json(line)) == found
+
+
+def test_a_rejection_of_an_earlier_version_is_read() -> None:
+    line = json.loads(rejection_line(rejection()).line())
+    del line["evidence"]
+    assert rejection_record(RejectionLine.model_validate_json(json.dumps(line))) == rejection()
 
 
 def test_a_rejection_line_has_every_field_of_the_contract() -> None:
@@ -421,6 +497,10 @@ def test_a_plate_says_what_it_was_made_with_and_how_far_it_is(tmp_path: Path) ->
         "declared": 16,
         "verdict": "undecided",
         "evidence": "the most seen are 15 bits",
+        "confidence": 0.0,
+        "planes": 0,
+        "histogram": None,
+        "noise_floor": None,
     }
     assert said["counts"]["accepted"] == 5
     assert said["wells"] == {"complete": 2, "partial": 0, "rejected": 0}
@@ -434,6 +514,23 @@ def plate_said(tmp_path: Path, **news: Any) -> PlateFile:
     return plate_file(
         plate_news(**news), make_settings(tmp_path), FACTS, [], opened_at=NOON, finished_at=None, contrast=None
     )
+
+
+def test_a_plate_says_how_sure_a_channels_bit_depth_is_and_from_which_histogram(tmp_path: Path) -> None:
+    depth = ChannelDepth(16, Verdict.CONSISTENT, "seen", 0.99, 45, tuple(range(len(BIN_EDGES) - 1)), 6.8)
+    said = json.loads(
+        plate_said(tmp_path, bit_depth={"DNA": depth, "ER": ChannelDepth(16, Verdict.UNDECIDED, "none")}).text()
+    )
+    assert said["bit_depth"]["DNA"] == {
+        "declared": 16,
+        "verdict": "consistent",
+        "evidence": "seen",
+        "confidence": 0.99,
+        "planes": 45,
+        "histogram": {"edges": list(BIN_EDGES), "counts": list(depth.histogram)},
+        "noise_floor": 6.8,
+    }
+    assert said["bit_depth"]["ER"]["histogram"] is None
 
 
 def test_a_plate_says_what_is_expected_and_how_each_channel_was_taken(tmp_path: Path) -> None:
@@ -513,11 +610,16 @@ def test_results_and_plates_of_an_earlier_version_are_read(tmp_path: Path) -> No
     for added in ("content", "projection", "flatfield"):
         del result[added]
     del result["sites"]["lacking"]
+    for added in ("quality", "evidence", "conditions"):
+        del result["inputs"][0][added]
     read = WellResult.model_validate_json(json.dumps(result))
     assert (read.content, read.projection, read.flatfield, read.sites.lacking) == (None, None, "", [])
+    assert input_uses(read) == closed_well().inputs
     plate = json.loads(plate_said(tmp_path).text())
     for added in ("expected", "channels", "projection", "flatfield", "layout", "problem"):
         del plate[added]
+    for added in ("confidence", "planes", "histogram", "noise_floor"):
+        del plate["bit_depth"]["DNA"][added]
     assert PlateFile.model_validate_json(json.dumps(plate)).channels == {}
 
 

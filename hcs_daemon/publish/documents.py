@@ -17,20 +17,25 @@ from numpy.typing import NDArray
 
 from hcs_daemon import __version__
 from hcs_daemon.config import Settings
+from hcs_daemon.levels import BIN_EDGES
 from hcs_daemon.plate import AcquisitionId, PlaneId, SiteId, WellId, WellPosition
 from hcs_daemon.publish.schemas import (
     ChangeEntry,
     ChannelEntry,
     ChecksEntry,
+    ConditionsEntry,
     ContentEntry,
     ContrastEntry,
     DepthEntry,
+    EvidenceEntry,
     ExpectedEntry,
     ExplanationEntry,
+    HistogramEntry,
     InputEntry,
     LackingEntry,
     LayoutEntry,
     ModelEntry,
+    PlaneQualityEntry,
     PlateFile,
     PredictionEntry,
     Projection,
@@ -47,9 +52,14 @@ from hcs_daemon.publish.schemas import (
 from hcs_daemon.publish.verdict import WellVerdict
 from hcs_daemon.records import (
     Attribution,
+    BlockSteps,
+    ChannelDepth,
     InputUse,
     ModelFacts,
+    PlaneConditions,
+    PlaneEvidence,
     PlaneMeasures,
+    PlaneQuality,
     PlaneRecord,
     PlateNews,
     Prediction,
@@ -385,8 +395,15 @@ def _input(use: InputUse, used: Used) -> InputEntry:
         saturated_fraction=round(plane.measures.saturated_fraction, 8),
         focus=_finite(plane.measures.focus),
         sharpness=plane.measures.sharpness,
+        quality=PlaneQualityEntry(**asdict(quality)) if (quality := plane.measures.quality) else None,
+        evidence=_evidence(plane.measures.evidence),
+        conditions=ConditionsEntry(**asdict(plane.conditions)) if plane.conditions else None,
         seen_at=plane.seen_at,
     )
+
+
+def _evidence(evidence: PlaneEvidence | None) -> EvidenceEntry | None:
+    return None if evidence is None else EvidenceEntry.model_validate(asdict(evidence))
 
 
 # ---- and back
@@ -417,9 +434,19 @@ def _plane(entry: InputEntry, well: WellId) -> PlaneRecord:
             saturated_fraction=entry.saturated_fraction,
             focus=math.nan if entry.focus is None else entry.focus,
             sharpness=entry.sharpness,
+            quality=PlaneQuality(**dict(entry.quality)) if entry.quality else None,
+            evidence=_evidence_record(entry.evidence),
         ),
         seen_at=entry.seen_at,
+        conditions=PlaneConditions(**dict(entry.conditions)) if entry.conditions else None,
     )
+
+
+def _evidence_record(entry: EvidenceEntry | None) -> PlaneEvidence | None:
+    if entry is None:
+        return None
+    blocks = tuple(BlockSteps(**dict(block)) for block in entry.blocks)
+    return PlaneEvidence(**{**dict(entry), "blocks": blocks, "histogram": tuple(entry.histogram)})
 
 
 def predictions(result: WellResult) -> dict[SiteId, Prediction]:
@@ -475,6 +502,7 @@ def rejection_line(rejection: Rejection) -> RejectionLine:
         size_bytes=rejection.size_bytes,
         mtime_ns=rejection.mtime_ns,
         withdrawn=rejection.withdrawn,
+        evidence=_evidence(rejection.evidence),
     )
 
 
@@ -500,6 +528,7 @@ def rejection_record(line: RejectionLine) -> Rejection:
         plane=plane,
         channel=line.channel,
         withdrawn=line.withdrawn,
+        evidence=_evidence_record(line.evidence),
     )
 
 
@@ -582,12 +611,21 @@ def _heard(news: PlateNews) -> dict[str, Any]:
         "channels": {name: ChannelEntry.model_validate(asdict(taken)) for name, taken in sorted(news.taken.items())},
         "flatfield": news.flatfield,
         "problem": news.problem,
-        "bit_depth": {
-            name: DepthEntry(declared=depth.declared, verdict=depth.verdict, evidence=depth.evidence)
-            for name, depth in news.bit_depth.items()
-        },
+        "bit_depth": {name: _depth(depth) for name, depth in news.bit_depth.items()},
         "counts": dict(news.counts),
     }
+
+
+def _depth(depth: ChannelDepth) -> DepthEntry:
+    return DepthEntry(
+        declared=depth.declared,
+        verdict=depth.verdict,
+        evidence=depth.evidence,
+        confidence=depth.confidence,
+        planes=depth.planes,
+        histogram=HistogramEntry(edges=list(BIN_EDGES), counts=list(depth.histogram)) if depth.histogram else None,
+        noise_floor=depth.noise_floor,
+    )
 
 
 def _contrast(contrast: Mapping[str, tuple[float, float]]) -> dict[str, ContrastEntry]:

@@ -5,16 +5,19 @@ Files are written through these models, so that what the schema says and what is
 
 import json
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, WithJsonSchema
 
 from hcs_daemon.vocabulary import PlateState, Reason, Used, Verdict, WellStatus
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
+LocalTime = Annotated[datetime, WithJsonSchema({"type": "string"})]
+"""Without an offset it is no `date-time` of JSON Schema."""
 Projection = Literal["max", "mean", "best_focus", "middle"] | Annotated[int, Field(ge=1)]
 
 
@@ -144,6 +147,65 @@ class ModelEntry(Document):
     demonstration: bool = False
 
 
+class PlaneQualityEntry(Document):
+    """How good the picture in a plane is, as docs/quality.md explains it."""
+
+    background: float = Field(description="counts, at the middle of the field")
+    noise: float = Field(description="counts, standard deviation of one pixel in the dark parts")
+    foreground_fraction: Share = Field(description="share of the plane that stands above its background")
+    bright: float = Field(description="counts above the background that the brighter parts of the foreground have")
+    spots: Count = Field(description="separate bright objects")
+    debris_fraction: Share = Field(description="share of the plane in spots far brighter than that")
+    unevenness: float = Field(description="share of its light that the background loses across the field")
+    power_slope: float | None = Field(
+        description="of log power against log frequency; null where nothing stands above the noise"
+    )
+
+
+class BlockStepsEntry(Document):
+    """How a histogram steps at the edges of blocks of 2**bits levels, and inside them."""
+
+    bits: int
+    edges: Count
+    edge_sum: float
+    others: Count
+    other_sum: float
+
+
+class EvidenceEntry(Document):
+    """What a plane's pixels say of how they were encoded, as docs/forensics.md explains it."""
+
+    pixels: Count
+    lowest: Count = Field(description="counts")
+    highest: Count = Field(description="counts")
+    ored: Count = Field(description="the bitwise OR of all values")
+    levels: Count = Field(description="distinct values")
+    step: Count = Field(description="greatest common divisor of the steps between them; 0 of a constant plane")
+    gaps: Count = Field(description="stretches of values left out between two that are frequent")
+    comb_fraction: Share = Field(description="share of pixels on the values beside them")
+    zero_fraction: Share
+    full_fraction: Share = Field(description="share at the container's full scale")
+    at_top: Count = Field(description="pixels at the highest value")
+    beneath: Count = Field(description="pixels on the sixteen levels beneath it")
+    at_bottom: Count = Field(description="pixels at the lowest value")
+    above: Count = Field(description="pixels on the sixteen levels above it")
+    byte_order: float | None = Field(description="how rough it is, over how rough with its bytes swapped")
+    wrap: float = Field(description="share of the differences left when taken modulo the container")
+    grid: float = Field(description="differences across the edges of 8 x 8 blocks over those elsewhere")
+    blocks: list[BlockStepsEntry]
+    first_bin: Count = Field(description="the first bin that has any pixels, as in plate.json's histograms")
+    histogram: list[Count] = Field(description="pixels in each bin from there on")
+
+
+class ConditionsEntry(Document):
+    """How it was at the instrument when the plane was taken; null where it does not say."""
+
+    taken_at: LocalTime | None = Field(
+        description="ISO 8601, by the instrument's own clock, with its offset if it says"
+    )
+    temperature_c: float | None = Field(description="of its stage, in degrees Celsius")
+
+
 class InputEntry(Document):
     """One accepted plane, and what became of it."""
 
@@ -166,6 +228,9 @@ class InputEntry(Document):
     saturated_fraction: float
     focus: float | None
     sharpness: float | None = Field(None, description="variance of the Laplacian, counts²; compares steps of one stack")
+    quality: PlaneQualityEntry | None = Field(None, description="null in results of versions before it")
+    evidence: EvidenceEntry | None = Field(None, description="null in results of versions before it")
+    conditions: ConditionsEntry | None = Field(None, description="null where the instrument says nothing of them")
     seen_at: AwareDatetime
 
 
@@ -258,6 +323,7 @@ class RejectionLine(Document):
     size_bytes: Count
     mtime_ns: int
     withdrawn: bool = False
+    evidence: EvidenceEntry | None = Field(None, description="what its pixels said, where they count; as in inputs")
 
 
 class LedgerLine(Document):
@@ -272,12 +338,23 @@ class LedgerLine(Document):
     previous: Sha256 = Field(description="of the line before, without its newline; 64 zeros in the first")
 
 
+class HistogramEntry(Document):
+    """How many pixels lie where: counts[i] of them from edges[i] to below edges[i + 1]."""
+
+    edges: list[Count] = Field(description="raw counts")
+    counts: list[Count]
+
+
 class DepthEntry(Document):
     """What a channel's planes so far say about its declared bit depth."""
 
     declared: int
     verdict: Verdict
     evidence: str
+    confidence: Share = Field(0.0, description="how sure the verdict is, as docs/forensics.md derives it")
+    planes: Count = Field(0, description="how many were read")
+    histogram: HistogramEntry | None = Field(None, description="of all their pixels; null before the first")
+    noise_floor: float | None = Field(None, description="counts, the median of its planes' noise")
 
 
 class ContrastEntry(Document):
