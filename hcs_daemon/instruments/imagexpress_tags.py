@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from hcs_daemon.instruments.facts import pixel_size, positive
-from hcs_daemon.instruments.own_record import OwnAddress, OwnDepth, OwnForm, OwnRecord
+from hcs_daemon.instruments.own_record import OwnAddress, OwnDepth, OwnForm, OwnRecord, conditions_of
 from hcs_daemon.plate import WellPosition
 from hcs_daemon.records import ChannelFacts
 
@@ -50,7 +50,7 @@ def read_own_record(description: str, channel_id: str) -> OwnRecord | None:
     """What a plane's description says of the plane itself; None where it says nothing or is none of MetaSeries.
 
     `bits-per-pixel` is the container's; how many the camera gave stands in the words on its gain. The wave's name is no
-    address, but the same for all planes of a channel.
+    address, but the same for all planes of a channel. `_Temperature_` is not said to be the stage's, and is left.
     """
     if "<MetaData>" not in description[:_HEAD_CHARACTERS]:
         return None
@@ -63,6 +63,7 @@ def read_own_record(description: str, channel_id: str) -> OwnRecord | None:
         depth=_depth(props),
         form=_form(props),
         constant={f"the name of channel {channel_id}": name} if name and channel_id else {},
+        conditions=conditions_of(_text(props.get("acquisition-time-local"))),
     ).or_none
 
 

@@ -8,12 +8,15 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 
+from hcs_daemon.records import PlaneConditions
 from hcs_daemon.tiff import TiffTags
 
 _NUMBER = re.compile(r"-?\d{1,20}(\.\d{1,30})?([eE][-+]?\d{1,2})?", re.ASCII)
 _LONGEST_JSON = 4096
+_ABSOLUTE_ZERO_C = -273.15
 _FIGURES = {"min": "minimum", "max": "maximum", "mean": "mean", "stddev": "stddev"}
 
 
@@ -76,7 +79,8 @@ class OwnForm:
 class OwnRecord:
     """All that a plane's tags say of it.
 
-    constant: topic -> what is said that all planes of the plate must say alike, such as a channel's name.
+    constant: topic -> what is said that all planes of the plate must say alike, such as a channel's name. conditions:
+    how it was when the plane was taken.
     """
 
     address: OwnAddress | None = None
@@ -85,11 +89,28 @@ class OwnRecord:
     range: OwnRange | None = None
     form: OwnForm | None = None
     constant: Mapping[str, str] = field(default_factory=dict)
+    conditions: PlaneConditions | None = None
 
     @property
     def or_none(self) -> "OwnRecord | None":
         """None where nothing is said."""
         return None if self == OwnRecord() else self
+
+
+def conditions_of(taken_at: str, temperature_c: str = "") -> PlaneConditions | None:
+    """When a plane was taken (ISO 8601) and its stage's temperature; None where neither is said so that it can be read.
+
+    What is no number or cooler than absolute zero is no temperature.
+    """
+    try:
+        taken = datetime.fromisoformat(taken_at)
+    except ValueError:
+        taken = None
+    temperature = float(temperature_c) if _NUMBER.fullmatch(temperature_c) else None
+    if temperature is not None and temperature < _ABSOLUTE_ZERO_C:
+        temperature = None
+    found = PlaneConditions(taken, temperature)
+    return None if found == PlaneConditions() else found
 
 
 def range_of(tags: TiffTags) -> OwnRange | None:

@@ -63,6 +63,7 @@ class Verdicts:
             container=decoded.pixels.dtype.name,
             measures=decoded.measures,
             seen_at=self._state.now_utc(),
+            conditions=decoded.record.conditions if decoded.record else None,
         )
         plate = self._state.plates[file.acquisition]
         if (doubt := self._doubt_of_scale(plate, record.channel, decoded.facts)) is not None:
