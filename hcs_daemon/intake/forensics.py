@@ -20,26 +20,31 @@ BLOCK_BITS = (2, 4, 6, 8)
 """Fewer bits by so many: a 14-, 12-, 10- or 8-bit source filled up to 16."""
 
 _CROWDED = 8
-"""Of so many pixels a level next to a gap has at least: chance leaves out a level between two such once in 3000 times."""
+"""So many pixels a level beside a gap has at least: chance leaves out a level between two such once in 3000 times."""
 _NEAR = 16
-_ROWS = 128
-"""Differences between neighbours are taken on at most so many rows, spread over the plane."""
-_GRID_PX, _GRID_CROP = 8, 512
+_ROWS = 64
+"""Differences between neighbours are taken on about so many rows, spread over the plane."""
+_GRID_PX, _GRID_CROP = 8, 256
 _CHANCE_BITS = 20
 """A common step is believed when chance makes it once in 2**20 planes."""
 _GAPS, _COMB = 8, 0.1
 _ROUGHER = 2.0
-_WRAPPED = 0.5
+_WRAPPED, _HOT = 0.5, 0.001
+"""What a smaller share of differences than the second does is left to hot pixels."""
 _FEWEST = 8
 """A pile has so many pixels at least."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What is proven to be wrong with a plane's encoding, and what a person can do about it."""
+    """What is proven to be wrong with a plane's encoding, and what a person can do about it.
+
+    rests_on_declaration: wrong only for what was declared; by itself it could be right.
+    """
 
     detail: str
     hint: str
+    rests_on_declaration: bool = False
 
 
 def gather(pixels: Pixels) -> PlaneEvidence:
@@ -106,7 +111,7 @@ def oddities(evidence: PlaneEvidence, declared: int) -> tuple[str, ...]:
     return tuple(name for name, found in odd.items() if found)
 
 
-GRIDDED = 1.25
+GRIDDED = 1.1
 """Differences across the edges of 8 x 8 blocks so much larger than others are JPEG's; measured, docs/forensics.md."""
 
 
@@ -127,8 +132,8 @@ _DEPTH_HINT = "set expect.bit_depth to what the camera gives, or find out what c
 
 
 def _swapped(evidence: PlaneEvidence) -> Proof | None:
-    if evidence.byte_order is None or evidence.byte_order <= _ROUGHER:
-        return None
+    if evidence.byte_order is None or evidence.byte_order <= _ROUGHER or evidence.step % 256 == 0:
+        return None  # bytes of nothing but zeros look the same as a multiple of 256
     return Proof(
         "the bytes of each pixel are swapped: neighbours differ"
         f" {evidence.byte_order:.3g} times as much as they would the other way round",
@@ -140,7 +145,7 @@ def _wrapped(evidence: PlaneEvidence) -> Proof | None:
     if evidence.wrap >= _WRAPPED:
         return None
     return Proof(
-        f"values went below zero and came out at the top, near {evidence.highest}: neighbours jump across the whole range",
+        f"values went below zero and came out at the top, near {evidence.highest}: neighbours jump across all levels",
         "something subtracted an offset without stopping at zero: export the raw camera images",
     )
 
@@ -151,6 +156,7 @@ def _beyond(evidence: PlaneEvidence, declared: int) -> Proof | None:
     return Proof(
         f"values up to {evidence.highest}, beyond the declared {declared} bits (at most {(1 << declared) - 1})",
         _DEPTH_HINT,
+        rests_on_declaration=True,
     )
 
 
@@ -168,7 +174,8 @@ def _step_in_words(step: int, offset: int, distinct: int) -> str:
     if step & (step - 1) == 0 and offset == 0:
         bits = step.bit_length() - 1
         never = "bits are never used" if bits > 1 else "bit is never used"
-        return f"the lowest {bits} {never}: values shifted left, multiplied by {step}"
+        swapped = ", or 8-bit values with their two bytes swapped" if step == 256 else ""
+        return f"the lowest {bits} {never}: values shifted left, multiplied by {step}{swapped}"
     beyond = f" plus {offset}" if offset else ""
     return f"all {distinct} distinct values are multiples of {step}{beyond}: scaled from fewer bits"
 
@@ -192,6 +199,7 @@ def _clipped(evidence: PlaneEvidence, declared: int) -> Proof | None:
         f"{evidence.at_top} pixels pile up at {evidence.highest}, the full scale of {bits} bits, and none lies beyond:"
         f" a saturated {bits}-bit camera, or values cut off there",
         _DEPTH_HINT,
+        rests_on_declaration=True,
     )
 
 
@@ -212,25 +220,29 @@ def _roughness(pixels: Pixels) -> tuple[float | None, float]:
     plain = float(np.abs(steps).sum(dtype=np.int64))
     if plain == 0:
         return (None if pixels.itemsize == 1 else 0.0), 1.0
-    signed = np.int8 if pixels.itemsize == 1 else np.int16
-    turned = float(np.abs(steps.astype(signed).astype(np.int32)).sum(dtype=np.int64))
+    wrap = 1.0
+    if np.count_nonzero(np.abs(steps) > 1 << (8 * pixels.itemsize - 1)) > max(_FEWEST, steps.size * _HOT):
+        signed = np.int8 if pixels.itemsize == 1 else np.int16
+        wrap = round(float(np.abs(steps.astype(signed).astype(np.int32)).sum(dtype=np.int64)) / plain, 6)
     if pixels.itemsize == 1:
-        return None, round(turned / plain, 6)
+        return None, wrap
     swapped = float(np.abs(np.diff(rows.byteswap().astype(np.int32), axis=1)).sum(dtype=np.int64))
-    return (round(plain / swapped, 6) if swapped else 0.0), round(turned / plain, 6)
+    return (round(plain / swapped, 6) if swapped else 0.0), wrap
 
 
 def _grid(pixels: Pixels) -> float:
-    """`grid` of `PlaneEvidence`, over both directions, on a crop that begins at the edge of a block."""
-    top, left = (
-        (length - _GRID_CROP) // 2 // _GRID_PX * _GRID_PX if length > _GRID_CROP else 0 for length in pixels.shape
-    )
+    """`grid` of `PlaneEvidence`, over both directions, on a crop that begins at the edge of a block.
+
+    Large differences are those of the picture and count as twice the usual one at most.
+    """
+    top, left = (max(0, (length - _GRID_CROP) // 2) // _GRID_PX * _GRID_PX for length in pixels.shape)
     crop = pixels[top : top + _GRID_CROP, left : left + _GRID_CROP].astype(np.int32)
     by_phase = np.zeros(_GRID_PX)
     for axis in (0, 1):
-        means = np.abs(np.diff(crop, axis=axis)).mean(axis=1 - axis)
-        whole = len(means) // _GRID_PX * _GRID_PX
-        if whole:
+        steps = np.abs(np.diff(crop, axis=axis))
+        whole = steps.shape[axis] // _GRID_PX * _GRID_PX
+        if whole and steps.size:
+            means = np.minimum(steps, 2 * steps.mean()).mean(axis=1 - axis)
             by_phase += means[:whole].reshape(-1, _GRID_PX).mean(axis=0)
     usual = float(np.median(by_phase[:-1]))
     return round(float(by_phase[-1]) / usual, 4) if usual else 1.0

@@ -1,0 +1,258 @@
+"""Whether a channel has the bits it should: what all its planes of a plate say together, revised as they come.
+
+The verdict depends on which planes were read, not on their order. Rules and figures stand in docs/forensics.md.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Final, TypeVar
+
+import numpy as np
+
+from hcs_daemon.intake.forensics import BLOCK_BITS, FULL_SCALES, cut_at, is_piled, prove
+from hcs_daemon.levels import BIN_EDGES
+from hcs_daemon.records import ChannelDepth, PlaneEvidence
+from hcs_daemon.vocabulary import Verdict
+
+_Key = TypeVar("_Key")
+_CAMERAS: Final = (7, 8, 10, 12, 14)
+"""Depths below a declared one that its values must go beyond; no camera has 7 bits, half of 8 must be used."""
+_FEW_PIXELS = 8
+"""Beyond a full scale lies so many pixels at least: a hot one is no evidence."""
+_SUPPORT = 2
+"""One odd plane decides nothing."""
+_STOPPED = 4
+"""So many planes whose highest value is a full scale, though none piles up there."""
+_SEVERAL = 3
+_OUTWEIGHS = 4
+"""So many times as many planes speak for a verdict as may speak against it."""
+_TELLING_LEVELS = 64
+"""A plane of so many distinct values would show a multiple or a comb if it were made like the others."""
+_BEYOND_SHARE = 0.2
+"""So large a share of planes beyond the declared depth is no accident."""
+_BLOCK_RATIO, _BLOCK_SURE = 1.8, 15.0
+"""Steps at the edges of blocks so much higher than others, and by so many of their standard deviations."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ruling:
+    """planes: how many speak for it, less those that speak against."""
+
+    verdict: Verdict
+    evidence: str
+    planes: int = 0
+
+
+@dataclass(slots=True)
+class DepthBook:
+    """The evidence of one channel's planes, by path. Owned by the intake thread.
+
+    Counts are kept, so that a contradiction is found in the same time however many planes there are.
+    """
+
+    declared: int
+    _planes: dict[str, tuple[PlaneEvidence, float | None]] = field(default_factory=dict)
+    _counts: Counter[tuple[str, int]] = field(default_factory=Counter)
+    _highest: Counter[int] = field(default_factory=Counter)
+    _blocks: Counter[tuple[str, int]] = field(default_factory=Counter)
+
+    def note(self, path: str, evidence: PlaneEvidence, noise: float | None = None) -> None:
+        """Count a plane, in place of what was known of its path. noise: counts, None where it was not measured."""
+        self.forget(path)
+        self._planes[path] = (evidence, noise)
+        self._tally(evidence, 1)
+
+    def forget(self, path: str) -> None:
+        """The bytes of this path count no more."""
+        before = self._planes.pop(path, None)
+        if before is not None:
+            self._tally(before[0], -1)
+
+    @property
+    def contradiction(self) -> str:
+        """In words, why the planes so far contradict the declared depth; empty where they do not."""
+        ruling = self._against()
+        return ruling.evidence if ruling is not None and ruling.verdict is Verdict.CONTRADICTED else ""
+
+    def verdict(self) -> ChannelDepth:
+        """The verdict on all planes so far."""
+        ruling = self._against() or self._in_favour()
+        noises = [noise for _, noise in self._planes.values() if noise is not None]
+        return ChannelDepth(
+            self.declared,
+            ruling.verdict,
+            ruling.evidence,
+            confidence=round(1 - 0.5**ruling.planes, 4),
+            planes=len(self._planes),
+            histogram=pooled(evidence for evidence, _ in self._planes.values()),
+            noise_floor=round(median(noises), 3) if noises else None,
+        )
+
+    def _tally(self, evidence: PlaneEvidence, change: int) -> None:
+        tellings = _tellings(evidence, self.declared)
+        for what in tellings:
+            _add(self._counts, what, change)
+        if ("sound", 0) not in tellings:
+            return
+        _add(self._highest, evidence.highest, change)
+        for steps in evidence.blocks:
+            _add(self._blocks, ("edges", steps.bits), change * steps.edges)
+            _add(self._blocks, ("edge_sum", steps.bits), change * round(steps.edge_sum * 1000))
+            _add(self._blocks, ("others", steps.bits), change * steps.others)
+            _add(self._blocks, ("other_sum", steps.bits), change * round(steps.other_sum * 1000))
+
+    def _against(self) -> _Ruling | None:
+        """What speaks against the declared depth, or keeps it open; the surest first."""
+        return self._stopped_short() or self._cut_off() or self._proven() or self._outgrown() or self._filled_up()
+
+    def _in_favour(self) -> _Ruling:
+        """What is to be said where nothing speaks against it."""
+        if not self._planes:
+            return _Ruling(Verdict.UNDECIDED, "no plane yet")
+        fewer = self._next_below()
+        reached, top = self._counts["past", fewer], (1 << fewer) - 1
+        if reached >= _SUPPORT:
+            words = f"{self._of_all(reached)} have values beyond {top}, more than {fewer} bits hold"
+            return _Ruling(Verdict.CONSISTENT, f"{words}; {self._outermost()}", reached)
+        if reached:
+            words = f"{self._of_all(1)} has values beyond {top}, and one odd plane decides nothing"
+        else:
+            words = (
+                f"none of {len(self._planes)} planes has values beyond {top}: a dim sample and a {fewer}-bit camera"
+                " that never saturates look the same"
+            )
+        return _Ruling(Verdict.UNDECIDED, f"{words}; {self._outermost()}")
+
+    def _stopped_short(self) -> _Ruling | None:
+        """Planes end at a smaller full scale, and (next to) none goes beyond it."""
+        for bits in range(self.declared - 1, FULL_SCALES[0] - 1, -1):
+            stopped, piled = self._counts["stopped", bits], self._counts["piled", bits]
+            past = self._past((1 << bits) - 1) if stopped else 0
+            enough = piled >= _SUPPORT or (piled and stopped >= _SEVERAL) or stopped >= _STOPPED
+            words = (
+                f"{self._of_all(stopped)} end at {(1 << bits) - 1}, the full scale of {bits} bits, {piled} of them with"
+                f" a pile of pixels there, and {past or 'none'} beyond it"
+            )
+            if enough and past * _OUTWEIGHS <= stopped:
+                return _Ruling(Verdict.CONTRADICTED, words, stopped - past)
+            if piled and past < _OUTWEIGHS * stopped:
+                return _Ruling(Verdict.UNDECIDED, f"{words}: too few to tell which are the odd ones")
+        return None
+
+    def _cut_off(self) -> _Ruling | None:
+        """Planes pile up at one and the same level, which fewer bits hold, and (next to) none goes beyond it."""
+        fewer = self._next_below()
+        levels = [
+            (planes, level)
+            for (what, level), planes in self._counts.items()
+            if what == "ceiling" and planes >= _SEVERAL and level < 1 << fewer
+        ]
+        if not levels:
+            return None
+        planes, level = max(levels)
+        past = self._past(level)
+        if past * _OUTWEIGHS > planes:
+            return None
+        words = (
+            f"{self._of_all(planes)} pile up at their highest value, {level}, and {past or 'none'} have values beyond"
+            f" it: what saturates there gives fewer than {self.declared} bits"
+        )
+        return _Ruling(Verdict.CONTRADICTED, words, planes - past)
+
+    def _proven(self) -> _Ruling | None:
+        """All planes that can tell are proven to be wrong, each by itself."""
+        proven = self._counts["proven", 0]
+        if proven < _SEVERAL or self._counts["telling", 0]:
+            return None
+        words = f"{self._of_all(proven)} are proven to be scaled or changed, each by itself, and no other one can tell"
+        return _Ruling(Verdict.CONTRADICTED, words, proven)
+
+    def _outgrown(self) -> _Ruling | None:
+        """Too many planes go beyond the declared depth."""
+        beyond, full = self._counts["outgrown", 0], self._counts["full", 0]
+        if beyond < max(_SEVERAL, _OUTWEIGHS * full, _BEYOND_SHARE * len(self._planes)):
+            return None
+        words = f"{self._of_all(beyond)} have values beyond {(1 << self.declared) - 1}"
+        return _Ruling(Verdict.CONTRADICTED, words, beyond - full)
+
+    def _filled_up(self) -> _Ruling | None:
+        """Their histograms step at the edges of blocks alone: fewer bits, filled up with noise."""
+        planes = self._counts["sound", 0]
+        ratio, bits = max((self._block_ratio(bits), bits) for bits in BLOCK_BITS)
+        if planes < _SEVERAL or not ratio:
+            return None
+        words = (
+            f"over {planes} planes the histogram's steps at multiples of {1 << bits} are {ratio:.1f} times as high as"
+            f" others: values of {self.declared - bits} bits, multiplied by {1 << bits} and filled up with noise"
+        )
+        return _Ruling(Verdict.CONTRADICTED, words, planes)
+
+    def _block_ratio(self, bits: int) -> float:
+        """How much higher steps are at the edges of blocks, where that cannot be chance; else 0."""
+        edges, others = self._blocks["edges", bits], self._blocks["others", bits]
+        elsewhere = self._blocks["other_sum", bits]
+        if bits >= self.declared or not edges or not elsewhere:
+            return 0.0
+        ratio = self._blocks["edge_sum", bits] / edges / (elsewhere / others)
+        return ratio if ratio >= _BLOCK_RATIO and (ratio - 1) * edges**0.5 >= _BLOCK_SURE else 0.0
+
+    def _past(self, level: int) -> int:
+        """How many sound planes go beyond a level."""
+        return sum(planes for highest, planes in self._highest.items() if highest > level)
+
+    def _of_all(self, planes: int) -> str:
+        return f"{planes} of {len(self._planes)} planes"
+
+    def _outermost(self) -> str:
+        path = max(self._planes, key=lambda name: (self._planes[name][0].highest, name))
+        return f"the highest value is {self._planes[path][0].highest}, in {path}"
+
+    def _next_below(self) -> int:
+        return max(bits for bits in _CAMERAS if bits < self.declared)
+
+
+def _add(counts: Counter[_Key], key: _Key, change: int) -> None:
+    """Like `counts[key] += change`, but what falls to nothing is gone."""
+    counts[key] += change
+    if not counts[key]:
+        del counts[key]
+
+
+def _tellings(evidence: PlaneEvidence, declared: int) -> set[tuple[str, int]]:
+    """What a plane is counted under.
+
+    outgrown: it goes beyond the declared depth. proven: it is wrong otherwise. stopped, piled: it ends at the full
+    scale of so many bits, piles up there. sound: nothing is proven. telling: sound, and a scaling would show. past:
+    sound, with values beyond so many bits. ceiling: sound, piled up at that level. full: sound, piled up at the
+    declared full scale.
+    """
+    is_piled_up = is_piled(evidence.at_top, evidence.beneath)
+    cut = cut_at(evidence, declared)
+    proof = prove(evidence, declared)
+    if proof is not None and not (cut and is_piled_up and prove(evidence, cut) is None):
+        outgrown = evidence.highest >= 1 << declared and prove(evidence, evidence.highest.bit_length()) is None
+        return {("outgrown" if outgrown else "proven", 0)}
+    stopped = {("stopped", cut)} if cut else set()
+    if proof is not None and cut:
+        return {*stopped, ("piled", cut)}
+    past = {("past", bits) for bits in _CAMERAS if _pixels_past(evidence, bits) >= _FEW_PIXELS}
+    telling = {("telling", 0)} if evidence.levels >= _TELLING_LEVELS else set()
+    full = {("full", 0)} if is_piled_up and evidence.highest == (1 << declared) - 1 else set()
+    ceiling = {("ceiling", evidence.highest)} if is_piled_up and not full else set()
+    return {("sound", 0), *stopped, *past, *telling, *full, *ceiling}
+
+
+def _pixels_past(evidence: PlaneEvidence, bits: int) -> int:
+    """How many pixels lie beyond so many bits; each power of two begins a bin."""
+    first = BIN_EDGES.index(1 << bits) - evidence.first_bin
+    return sum(evidence.histogram[max(0, first) :])
+
+
+def pooled(planes: Iterable[PlaneEvidence]) -> tuple[int, ...]:
+    """The histogram of all their pixels, a count for each bin; empty of no planes."""
+    total = np.zeros(len(BIN_EDGES) - 1, np.int64)
+    for evidence in planes:
+        total[evidence.first_bin : evidence.first_bin + len(evidence.histogram)] += evidence.histogram
+    return tuple(int(count) for count in total) if total.any() else ()
