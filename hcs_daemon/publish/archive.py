@@ -13,7 +13,7 @@ from hcs_daemon.publish.files import LineFile, remove_leftovers
 from hcs_daemon.publish.gallery import Gallery
 from hcs_daemon.publish.layouts import Layouts
 from hcs_daemon.publish.ledger import Ledger
-from hcs_daemon.publish.names import LEDGER_NAME, REJECTED_NAME, plate_folder
+from hcs_daemon.publish.names import LEDGER_NAME, QUALITY_NAME, REJECTED_NAME, plate_folder
 from hcs_daemon.publish.outbox import Outbox
 from hcs_daemon.publish.restore import (
     PlateFolder,
@@ -136,12 +136,13 @@ class Archive:
             yield plate
 
     def _is_settled(self, read: PlateFolder) -> bool:
-        """Whether a finished plate's tables, pictures and layout are those of now, or its settings are not."""
+        """Whether a finished plate's tables, pages, pictures and layout are those of now, or its settings are not."""
         if is_outdated(read, self._fingerprint):
             return True
         made_now = self._made_now(read)
         current = read.plate is not None and read.plate.revisions == sum(found.revision for found in made_now.values())
         current = current and read.plate is not None and self._layouts.is_current(read.plate, None)
+        current = current and (read.folder / QUALITY_NAME).exists()
         pictures = self._gallery.has_plate_picture(read.folder) and not self._gallery.missing(read.folder, made_now)
         return current and pictures
 

@@ -37,9 +37,10 @@ class Desk:
     `results`. unused: sites whose prediction no result holds: their well is not closed yet, or the model failed.
     damaged: where results lay that somebody changed while this plate was put away. pictures_missing: wells whose
     picture an earlier run did not finish. written: plate.json as it is on the disk. stale: something came since the
-    plate-level files were last compared with it. refreshing: they wait for the disk. refresh_s: when they may be
-    written next, monotonic seconds. layout: what is in the wells; look_s: when its file is looked at next. plate_shape:
-    rows and columns, the last that were said: after a start, metadata may be read again late.
+    plate-level files were last compared with it. untold: there is a rejection that quality.html does not tell.
+    refreshing: they wait for the disk. refresh_s: when they may be written next, monotonic seconds. layout: what is in
+    the wells; look_s: when its file is looked at next. plate_shape: rows and columns, the last that were said: after a
+    start, metadata may be read again late.
     """
 
     acquisition: AcquisitionId
@@ -58,6 +59,7 @@ class Desk:
     opened_at: datetime | None = None
     written: PlateFile | None = None
     stale: bool = False
+    untold: bool = False
     refreshing: bool = False
     refresh_s: float = float("-inf")
     layout: LayoutWord = field(default_factory=LayoutWord)

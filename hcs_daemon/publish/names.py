@@ -10,6 +10,7 @@ REJECTED_NAME = "rejected.jsonl"
 LOCK_NAME = ".hcs-daemon.lock"
 PLATE_NAME = "plate.json"
 PLATE_PICTURE_NAME = "plate.png"
+QUALITY_NAME = "quality.html"
 SITES_NAME = "sites.parquet"
 PROFILES_NAME = "profiles.parquet"
 _PLAIN = frozenset(" _-+,.()=@#~^&")

@@ -1,4 +1,4 @@
-"""plate.json, sites.parquet and profiles.parquet: what is written of a plate as a whole, now and then."""
+"""plate.json, quality.html, sites.parquet and profiles.parquet: what is written of a plate as a whole, now and then."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,11 +6,13 @@ from datetime import datetime
 
 from hcs_daemon.config import Settings
 from hcs_daemon.publish.desk import Desk
-from hcs_daemon.publish.documents import plate_file
+from hcs_daemon.publish.documents import plate_file, well_id
 from hcs_daemon.publish.files import write_atomic
 from hcs_daemon.publish.gallery import Gallery
-from hcs_daemon.publish.names import PLATE_NAME, PLATE_PICTURE_NAME, PROFILES_NAME, SITES_NAME
+from hcs_daemon.publish.names import PLATE_NAME, PLATE_PICTURE_NAME, PROFILES_NAME, QUALITY_NAME, SITES_NAME
 from hcs_daemon.publish.outbox import Outbox
+from hcs_daemon.publish.quality_page import quality_page
+from hcs_daemon.publish.restore import standing
 from hcs_daemon.publish.schemas import PlateFile
 from hcs_daemon.publish.tables import profile_table, site_table
 from hcs_daemon.records import ModelFacts
@@ -64,6 +66,10 @@ class PlateFiles:
         if plate.state is PlateState.FINISHED:
             # never beside a finished plate that it does not show; without one, it is drawn at the next start
             (desk.folder / PLATE_PICTURE_NAME).unlink(missing_ok=True)
+        flags = {well_id(result).stem: result.quality.flags for result in results}
+        page = quality_page(plate, results, standing(desk.rejections), flags, notes=())
+        write_atomic(desk.folder / QUALITY_NAME, page.encode())
+        desk.untold = False
         before = desk.written
         self._save(desk, plate)
         desk.refreshing = False
@@ -77,7 +83,9 @@ class PlateFiles:
 
     def _is_current(self, desk: Desk) -> bool:
         """Whether what would be written is written; which programs wrote it does not count."""
-        if desk.written is None or not self._gallery.has_plate_picture(desk.folder):
+        if desk.written is None or desk.untold or not self._gallery.has_plate_picture(desk.folder):
+            return False
+        if not (desk.folder / QUALITY_NAME).exists():
             return False
         return self._compose(desk).model_copy(update={"versions": desk.written.versions}) == desk.written
 

@@ -477,19 +477,19 @@ def _values(
     _axes(sheet, grid)
     low, high = limits
     shares = {well: (value - low) / (high - low) for well, value in values.items()}
-    sheet.fill([grid.well(well) for well in shares], [_shade(share) for share in shares.values()])
+    sheet.fill([grid.well(well) for well in shares], [shade(share) for share in shares.values()])
     _mark(sheet, [grid.well(well) for well in grid.positions() if well not in shares], None)
     top, steps = grid.bottom + 12, 64
     wide = (FIGURE_PX - LABEL_PX) / steps
     edges = [round(grid.x + step * wide) for step in range(steps + 1)]
     bars = [Rect(left, top, right - left, 12) for left, right in pairwise(edges)]
-    sheet.fill(bars, [_shade(step / (steps - 1)) for step in range(steps)])
+    sheet.fill(bars, [shade(step / (steps - 1)) for step in range(steps)])
     sheet.write(edges[0], top + 16, f"{low:.3g}", SMALL, colour=FAINT)
     sheet.write(edges[-1], top + 16, f"{high:.3g}", SMALL, colour=FAINT, across="right")
     return top + 16 + line_height(SMALL)
 
 
-def _shade(share: float) -> Colour:
+def shade(share: float) -> Colour:
     """Dark blue (low) to yellow (high): cividis (Nunez et al., PLOS ONE 2018), made for all kinds of colour vision."""
     red, green, blue, _ = colormaps["cividis"](min(1.0, max(0.0, share)), bytes=True)
     return int(red), int(green), int(blue)

@@ -292,6 +292,8 @@ class Publisher:
         if before is not None and replace(before, at=rejection.at) == rejection:
             return
         book[rejection.path] = rejection
+        if desk is not None:
+            desk.untold = True
         file = desk.rejected_file if desk else self._archive.loose_file
         line = rejection_line(rejection).line()
         self._outbox.add(lambda _now_s: file.append(line))
