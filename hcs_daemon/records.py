@@ -103,9 +103,9 @@ class PlaneEvidence:
     zero_fraction, full_fraction: share at zero and at the container's full scale. at_top, beneath: pixels at the
     highest value, and on the sixteen levels beneath it; at_bottom, above: likewise at the lowest. byte_order: how
     rough the plane is over how rough it would be with its bytes swapped, None of single bytes. wrap: the share of
-    the differences between neighbours that is left when they are taken modulo the container; 1 unless values
-    went below zero. grid: how much larger the differences across the edges of 8 x 8 blocks are than elsewhere, as a
-    ratio. blocks: for sources of fewer bits that were filled up with noise. histogram: pixels in each of the bins
+    the differences between neighbours that is left when they are taken modulo the container; 1 unless many jump by
+    more than half of it. grid: how much larger the differences across the edges of 8 x 8 blocks are than elsewhere,
+    as a ratio. blocks: for sources of fewer bits that were filled up with noise. histogram: pixels in each of the bins
     of `levels.BIN_EDGES` from first_bin on, to the last that has any.
     """
 
@@ -152,7 +152,8 @@ class PlaneMeasures:
     on the central crop; after Pech-Pacheco et al., ICPR 2000. sharpness: the variance of the Laplacian alone, counts²:
     of planes of one scene the sharpest has most, and not the emptiest; None in results of versions before it.
     quality, evidence: likewise. oddities: what is odd in the evidence and proves nothing, by short names that
-    docs/forensics.md explains (`gaps`, `floor`, `ceiling`, `jpeg_grid`, `signed`).
+    docs/forensics.md explains (`gaps`, `floor`, `ceiling`, `jpeg_grid`, `signed`). pixel_digest: of the pixels alone,
+    whatever file holds them (`steps.digest_of`); None in results of versions before it.
     """
 
     minimum: int
@@ -164,6 +165,7 @@ class PlaneMeasures:
     sharpness: float | None = None
     evidence: PlaneEvidence | None = None
     oddities: tuple[str, ...] = ()
+    pixel_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +211,8 @@ class Rejection:
 
     `path` is relative to the watched folder. `plane` is None where the name said nothing.
     `withdrawn`: takes an earlier rejection of the same path back. `evidence`: what its pixels said, where
-    they were read and count for their channel's bit depth.
+    they were read and count for their channel's bit depth. `pixel_digest`: where it is refused because another file has
+    its pixels.
     """
 
     at: datetime
@@ -225,6 +228,7 @@ class Rejection:
     channel: str | None = None
     withdrawn: bool = False
     evidence: PlaneEvidence | None = None
+    pixel_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -485,6 +489,7 @@ class PlateNews:
     counts: planes accepted, rejected, duplicate, ignored so far; wells seen. taken: the settings' channel name (of a
     channel that is not analysed, its id) -> how it was taken. layout: what is in the wells, by the instrument.
     flatfield: in words, what is taken out of the images. problem: in words, why no site of it can be analysed.
+    warnings: in words, what is odd about the plate as a whole.
     """
 
     acquisition: AcquisitionId
@@ -503,6 +508,7 @@ class PlateNews:
     layout: PlateLayout | None = None
     flatfield: str = ""
     problem: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -272,7 +272,7 @@ def test_a_check_that_is_not_finite_is_null() -> None:
     assert site["channel_spread"] is None
 
 
-def test_a_channel_with_more_than_one_percent_at_full_scale_is_flagged() -> None:
+def test_quality_is_the_median_over_the_analysed_planes() -> None:
     closed = closed_well(sites=(1, 2, 3))
     bright = tuple(
         replace(use, plane=replace(use.plane, measures=replace(use.plane.measures, saturated_fraction=0.02)))
@@ -280,9 +280,7 @@ def test_a_channel_with_more_than_one_percent_at_full_scale_is_flagged() -> None
         else use
         for use in closed.inputs
     )
-    assert written(draft_of(closed))["quality"]["flags"] == []
     found = written(draft_of(replace(closed, inputs=bright)))["quality"]
-    assert found["flags"] == ["saturated:ER"]
     assert found["saturated_fraction"]["ER"] == 0.02
     assert found["focus"] == pytest.approx({"DNA": 0.1, "ER": 0.2, "RNA": 0.3, "AGP": 0.4, "Mito": 0.5})
 
@@ -405,7 +403,8 @@ def test_what_was_measured_of_a_plane_comes_back_to_the_last_bit(
 ) -> None:
     closed = closed_well()
     plane = closed.inputs[0].plane
-    plane = replace(plane, measures=replace(plane.measures, evidence=evidence, quality=quality), conditions=conditions)
+    measures = replace(plane.measures, evidence=evidence, quality=quality, oddities=("floor", "jpeg_grid"))
+    plane = replace(plane, measures=measures, conditions=conditions)
     closed = replace(closed, inputs=(replace(closed.inputs[0], plane=plane), *closed.inputs[1:]))
     back = WellResult.model_validate_json(result_of(draft_of(closed)).text())
     assert input_uses(back) == closed.inputs
@@ -542,6 +541,7 @@ def test_a_plate_says_what_is_expected_and_how_each_channel_was_taken(tmp_path: 
             taken={"DNA": facts, "6": ChannelFacts("6")},
             flatfield="Harmony's profile of each channel",
             problem="no pixel size is known",
+            warnings=("two channels have the same pixels",),
         ).text()
     )
     assert said["expected"] == {
@@ -569,6 +569,7 @@ def test_a_plate_says_what_is_expected_and_how_each_channel_was_taken(tmp_path: 
     assert said["channels"]["6"]["exposure_ms"] is None
     assert said["flatfield"] == "Harmony's profile of each channel"
     assert said["problem"] == "no pixel size is known"
+    assert said["warnings"] == ["two channels have the same pixels"]
     assert said["projection"] == "max"
 
 
@@ -590,6 +591,7 @@ METADATA = ExpectedPlate("metadata", wells=96, sites=9, rows=8, columns=12)
         ({"taken": {"DNA": ChannelFacts("1", "DAPI")}}, False),
         ({"flatfield": "another"}, False),
         ({"problem": "another"}, False),
+        ({"warnings": ("another",)}, False),
         ({"state": PlateState.FINISHED}, False),
     ],
 )
@@ -610,13 +612,14 @@ def test_results_and_plates_of_an_earlier_version_are_read(tmp_path: Path) -> No
     for added in ("content", "projection", "flatfield"):
         del result[added]
     del result["sites"]["lacking"]
-    for added in ("quality", "evidence", "conditions"):
+    for added in ("quality", "evidence", "oddities", "conditions"):
         del result["inputs"][0][added]
     read = WellResult.model_validate_json(json.dumps(result))
     assert (read.content, read.projection, read.flatfield, read.sites.lacking) == (None, None, "", [])
-    assert input_uses(read) == closed_well().inputs
+    first = input_uses(read)[0].plane
+    assert (first.measures.quality, first.measures.evidence, first.conditions) == (None, None, None)
     plate = json.loads(plate_said(tmp_path).text())
-    for added in ("expected", "channels", "projection", "flatfield", "layout", "problem"):
+    for added in ("expected", "channels", "projection", "flatfield", "layout", "problem", "quality", "warnings"):
         del plate[added]
     for added in ("confidence", "planes", "histogram", "noise_floor"):
         del plate["bit_depth"]["DNA"][added]

@@ -23,6 +23,7 @@ from hcs_daemon.records import (
     InputUse,
     ModelFacts,
     PlaneMeasures,
+    PlaneQuality,
     PlaneRecord,
     PlateNews,
     Prediction,
@@ -45,6 +46,10 @@ CONTROL = (4.0, 0.0, 1.0, 0.0, 0.0, 0.0)
 """Logits of a site like the control's; the runner-up is `much_ER`."""
 
 
+QUALITY = PlaneQuality(200.0, 10.0, 0.25, 4000.0, 60, 0.0, 0.1, -2.5)
+"""Of any plane: nothing to remark."""
+
+
 def well_id(name: str = "B03", time: int = 1, acquisition: AcquisitionId = ACQUISITION) -> WellId:
     """A well of the plate."""
     return WellId(acquisition, WellPosition.parse(name), time)
@@ -60,7 +65,7 @@ def plane_record(site: SiteId, channel: str = "DNA", edition: int = 1) -> PlaneR
         source=SourceFile(name, 8192 + edition, edition, hashlib.sha256(f"{name} {edition}".encode()).hexdigest()),
         shape=(64, 64),
         container="uint16",
-        measures=PlaneMeasures(100, 30000 + number, 15, number / 1000, number / 10),
+        measures=PlaneMeasures(100, 30000 + number, 15, number / 1000, number / 10, QUALITY, sharpness=5000.0),
         seen_at=NOON,
     )
 

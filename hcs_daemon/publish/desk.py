@@ -10,6 +10,7 @@ from hcs_daemon.publish.files import LineFile
 from hcs_daemon.publish.layouts import LayoutWord
 from hcs_daemon.publish.names import REJECTED_NAME
 from hcs_daemon.publish.panels import AttributionPanels, SitePanels
+from hcs_daemon.publish.quality import PlateQuality, QualityBook
 from hcs_daemon.publish.schemas import PlateFile, WellResult
 from hcs_daemon.records import Attribution, PlateNews, Prediction, Rejection, SiteWanted, WellClosed
 from hcs_daemon.vocabulary import PlateState
@@ -40,7 +41,7 @@ class Desk:
     plate-level files were last compared with it. untold: there is a rejection that quality.html does not tell.
     refreshing: they wait for the disk. refresh_s: when they may be written next, monotonic seconds. layout: what is in
     the wells; look_s: when its file is looked at next. plate_shape: rows and columns, the last that were said: after a
-    start, metadata may be read again late.
+    start, metadata may be read again late. book: judges their pictures.
     """
 
     acquisition: AcquisitionId
@@ -65,6 +66,7 @@ class Desk:
     layout: LayoutWord = field(default_factory=LayoutWord)
     look_s: float = float("-inf")
     plate_shape: tuple[int | None, int | None] = (None, None)
+    book: QualityBook = field(default_factory=QualityBook)
     rejected_file: LineFile = field(init=False)
 
     def __post_init__(self) -> None:
@@ -132,6 +134,10 @@ class Desk:
     def current(self) -> list[WellResult]:
         """The results under the present settings, sorted by well: two models never stand side by side."""
         return [result for _, result in sorted(self.results.items()) if result.settings_fingerprint == self.fingerprint]
+
+    def quality(self) -> PlateQuality:
+        """What the pictures of all current results say of each other."""
+        return self.book.judge(self.current(), self.plate_shape)
 
     def rejected_in(self, well: WellId) -> tuple[str, ...]:
         """The well's rejected files, a line each: what, why, what to do."""

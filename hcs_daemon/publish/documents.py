@@ -37,6 +37,7 @@ from hcs_daemon.publish.schemas import (
     ModelEntry,
     PlaneQualityEntry,
     PlateFile,
+    PlateQualityEntry,
     PredictionEntry,
     Projection,
     QualityEntry,
@@ -304,6 +305,7 @@ def _analysed(inputs: Iterable[InputUse], predictions: Mapping[int, Prediction])
 
 
 def _quality(channels: Sequence[str], planes: Sequence[PlaneRecord]) -> QualityEntry:
+    """Without flags, which `quality.QualityBook` gives beside the plate's other wells."""
     focus: dict[str, float] = {}
     saturated: dict[str, float] = {}
     for channel in channels:
@@ -313,8 +315,7 @@ def _quality(channels: Sequence[str], planes: Sequence[PlaneRecord]) -> QualityE
             focus[channel] = round(median(sharp), 6)
         if measures:
             saturated[channel] = round(median(found.saturated_fraction for found in measures), 8)
-    flags = [f"saturated:{channel}" for channel, share in saturated.items() if share > SATURATED_FLAG]
-    return QualityEntry(focus=focus, saturated_fraction=saturated, flags=flags)
+    return QualityEntry(focus=focus, saturated_fraction=saturated, flags=[])
 
 
 def _warnings(draft: WellDraft, facts: ModelFacts) -> list[str]:
@@ -397,7 +398,9 @@ def _input(use: InputUse, used: Used) -> InputEntry:
         sharpness=plane.measures.sharpness,
         quality=PlaneQualityEntry(**asdict(quality)) if (quality := plane.measures.quality) else None,
         evidence=_evidence(plane.measures.evidence),
+        oddities=list(plane.measures.oddities),
         conditions=ConditionsEntry(**asdict(plane.conditions)) if plane.conditions else None,
+        pixel_digest=plane.measures.pixel_digest,
         seen_at=plane.seen_at,
     )
 
@@ -436,6 +439,8 @@ def _plane(entry: InputEntry, well: WellId) -> PlaneRecord:
             sharpness=entry.sharpness,
             quality=PlaneQuality(**dict(entry.quality)) if entry.quality else None,
             evidence=_evidence_record(entry.evidence),
+            oddities=tuple(entry.oddities),
+            pixel_digest=entry.pixel_digest,
         ),
         seen_at=entry.seen_at,
         conditions=PlaneConditions(**dict(entry.conditions)) if entry.conditions else None,
@@ -503,6 +508,7 @@ def rejection_line(rejection: Rejection) -> RejectionLine:
         mtime_ns=rejection.mtime_ns,
         withdrawn=rejection.withdrawn,
         evidence=_evidence(rejection.evidence),
+        pixel_digest=rejection.pixel_digest,
     )
 
 
@@ -529,6 +535,7 @@ def rejection_record(line: RejectionLine) -> Rejection:
         channel=line.channel,
         withdrawn=line.withdrawn,
         evidence=_evidence_record(line.evidence),
+        pixel_digest=line.pixel_digest,
     )
 
 
@@ -545,8 +552,9 @@ def plate_file(
     finished_at: datetime | None,
     contrast: Mapping[str, tuple[float, float]] | None,
     layout: LayoutEntry | None = None,
+    quality: PlateQualityEntry | None = None,
 ) -> PlateFile:
-    """A plate as it is written. contrast: channel -> (black, white) in raw counts."""
+    """A plate as it is written. contrast: channel -> (black, white) in raw counts. quality: of all its wells."""
     results = list(results)
     statuses = Counter(result.status for result in results)
     labels = Counter(result.prediction.label for result in results if result.prediction)
@@ -559,6 +567,7 @@ def plate_file(
         expectations=settings.expect.model_dump(mode="json"),
         projection=settings.expect.projection,
         layout=layout,
+        quality=quality,
         settings={
             "model": settings.model.model_dump(mode="json"),
             "explain": settings.explain.model_dump(mode="json"),
@@ -579,7 +588,7 @@ def says(plate: PlateFile, news: PlateNews) -> bool:
 
     Of the layout, which may come from elsewhere, nothing is asked here.
     """
-    known = {name: value for name, value in _heard(news).items() if value not in (None, "", {})}
+    known = {name: value for name, value in _heard(news).items() if value not in (None, "", {}, [])}
     if news.expected.source != "metadata":
         del known["expectations_from"], known["expected"]
     elif not _foretells(plate.expected, known.pop("expected")):
@@ -611,6 +620,7 @@ def _heard(news: PlateNews) -> dict[str, Any]:
         "channels": {name: ChannelEntry.model_validate(asdict(taken)) for name, taken in sorted(news.taken.items())},
         "flatfield": news.flatfield,
         "problem": news.problem,
+        "warnings": list(news.warnings),
         "bit_depth": {name: _depth(depth) for name, depth in news.bit_depth.items()},
         "counts": dict(news.counts),
     }

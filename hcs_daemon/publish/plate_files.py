@@ -6,11 +6,12 @@ from datetime import datetime
 
 from hcs_daemon.config import Settings
 from hcs_daemon.publish.desk import Desk
-from hcs_daemon.publish.documents import plate_file, well_id
+from hcs_daemon.publish.documents import plate_file
 from hcs_daemon.publish.files import write_atomic
 from hcs_daemon.publish.gallery import Gallery
 from hcs_daemon.publish.names import PLATE_NAME, PLATE_PICTURE_NAME, PROFILES_NAME, QUALITY_NAME, SITES_NAME
 from hcs_daemon.publish.outbox import Outbox
+from hcs_daemon.publish.quality import quality_entry
 from hcs_daemon.publish.quality_page import quality_page
 from hcs_daemon.publish.restore import standing
 from hcs_daemon.publish.schemas import PlateFile
@@ -56,18 +57,19 @@ class PlateFiles:
     def _write(self, desk: Desk) -> None:
         """plate.json is last: it may say `finished`, and how many revisions the tables hold."""
         results = desk.current()
+        judged = desk.quality()
         tables = ((SITES_NAME, site_table), (PROFILES_NAME, profile_table))
         for name, table in tables:
             if results:
-                write_atomic(desk.folder / name, table(results))
+                write_atomic(desk.folder / name, table(results, judged))
             else:  # made with another model: the plate is done again
                 (desk.folder / name).unlink(missing_ok=True)
         plate = self._compose(desk)
         if plate.state is PlateState.FINISHED:
             # never beside a finished plate that it does not show; without one, it is drawn at the next start
             (desk.folder / PLATE_PICTURE_NAME).unlink(missing_ok=True)
-        flags = {well_id(result).stem: result.quality.flags for result in results}
-        page = quality_page(plate, results, standing(desk.rejections), flags, notes=())
+        flags = {well.stem: found.flags for well, found in judged.wells.items()}
+        page = quality_page(plate, results, standing(desk.rejections), flags, judged.notes)
         write_atomic(desk.folder / QUALITY_NAME, page.encode())
         desk.untold = False
         before = desk.written
@@ -108,4 +110,5 @@ class PlateFiles:
             finished_at=finished_at,
             contrast=self._gallery.contrast(desk.acquisition),
             layout=layout,
+            quality=quality_entry(desk.quality()),
         )

@@ -397,7 +397,7 @@ class Publisher:
         self._gallery.drop(well)
 
         def compose(revision: int, now_s: float) -> WellResult:
-            return well_result(
+            result = well_result(
                 draft,
                 self._facts,
                 self._fingerprint,
@@ -407,6 +407,7 @@ class Publisher:
                 projection=self._settings.expect.projection,
                 inside=self._inside(desk, well, now_s),
             )
+            return desk.book.flagged(result, desk.current())
 
         def published(result: WellResult, now_s: float) -> None:
             self._telemetry.well_latency.observe(result.timing.latency_s)

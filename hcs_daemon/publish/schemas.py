@@ -133,7 +133,9 @@ class QualityEntry(Document):
         description="variance of the Laplacian over that of the pixels, central 512 x 512 at most; higher is sharper"
     )
     saturated_fraction: dict[str, float] = Field(description="share of pixels at the declared depth's full scale")
-    flags: list[str] = Field(description="`saturated:CHANNEL`: more than 1 % of the pixels at full scale")
+    flags: list[str] = Field(
+        description="of half the analysed sites or more, by the plate's wells so far; docs/quality.md has them all"
+    )
 
 
 class ModelEntry(Document):
@@ -230,7 +232,14 @@ class InputEntry(Document):
     sharpness: float | None = Field(None, description="variance of the Laplacian, counts²; compares steps of one stack")
     quality: PlaneQualityEntry | None = Field(None, description="null in results of versions before it")
     evidence: EvidenceEntry | None = Field(None, description="null in results of versions before it")
+    oddities: list[str] = Field(
+        default_factory=list,
+        description="what is odd in the evidence and proves nothing, as docs/forensics.md names it",
+    )
     conditions: ConditionsEntry | None = Field(None, description="null where the instrument says nothing of them")
+    pixel_digest: Sha256 | None = Field(
+        None, description="of the pixels, whatever file holds them, as in site_results.steps; null before it was taken"
+    )
     seen_at: AwareDatetime
 
 
@@ -267,6 +276,7 @@ class SiteResultEntry(Document):
     embedding: list[float]
     focus: dict[str, float | None]
     saturated_fraction: dict[str, float]
+    flags: list[str] = Field(default_factory=list, description="as in quality, of this site")
     steps: list[StepEntry] = Field(
         default_factory=list, description="from planes to tensor; empty in results of versions before it"
     )
@@ -324,6 +334,7 @@ class RejectionLine(Document):
     mtime_ns: int
     withdrawn: bool = False
     evidence: EvidenceEntry | None = Field(None, description="what its pixels said, where they count; as in inputs")
+    pixel_digest: Sha256 | None = Field(None, description="where another file has its pixels; as in inputs")
 
 
 class LedgerLine(Document):
@@ -399,6 +410,13 @@ class LayoutEntry(Document):
     problem: str = Field("", description="why it is refused, and what to do; empty where it is joined into the results")
 
 
+class PlateQualityEntry(Document):
+    """What all pictures of the plate say of each other; the wells' own files say what was known when they came."""
+
+    flags: dict[str, list[str]] = Field(description="by the stem of the well's result; wells without any are left out")
+    notes: list[str] = Field(description="of the plate as a whole, in words: drift, edge, temperature")
+
+
 class VersionsEntry(Document):
     """The programs that made the results."""
 
@@ -434,11 +452,13 @@ class PlateFile(Document):
     flatfield: str = Field("", description="as in a well")
     layout: LayoutEntry | None = Field(None, description="null where there is none")
     problem: str = Field("", description="why no site of it can be analysed; empty where they can")
+    warnings: list[str] = Field(default_factory=list, description="what is odd about the plate as a whole, in words")
     settings: dict[str, Any]
     settings_fingerprint: Sha256
     model: ModelEntry
     versions: VersionsEntry
     bit_depth: dict[str, DepthEntry]
+    quality: PlateQualityEntry | None = Field(None, description="null in files of versions before it")
     counts: dict[str, int] = Field(description="planes by outcome; wells seen")
     wells: dict[WellStatus, int] = Field(description="results published, by status: a well has one a time point")
     revisions: int = Field(0, description="the wells' revision numbers, summed: how new the tables are")

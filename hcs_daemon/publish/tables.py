@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hcs_daemon.publish.documents import well_id
+from hcs_daemon.publish.quality import PlateQuality, pictures
 from hcs_daemon.publish.schemas import SiteResultEntry, WellResult
 
 Column = NDArray[np.float32] | list[float | None]
@@ -22,12 +24,28 @@ _TYPES = {
 """Of metadata columns that are not text."""
 
 
-def site_table(results: Iterable[WellResult]) -> bytes:
+_PICTURE = (
+    "background",
+    "noise",
+    "foreground_fraction",
+    "bright",
+    "spots",
+    "debris_fraction",
+    "unevenness",
+    "power_slope",
+)
+"""What is told of each picture in the table of sites."""
+
+
+def site_table(results: Iterable[WellResult], judged: PlateQuality) -> bytes:
     """A Parquet file with one row an analysed site, in the order of the results."""
     pairs = [(result, site) for result in results for site in result.site_results]
     metadata = _metadata([result for result, _ in pairs])
     metadata["Metadata_Site"] = [site.site for _, site in pairs]
     metadata["Metadata_SiteLabel"] = [site.label for _, site in pairs]
+    metadata["Metadata_Flags"] = [
+        _joined(judged.of(well_id(result)).sites.get(site.site, ())) for result, site in pairs
+    ]
     return _parquet(
         metadata,
         {
@@ -38,11 +56,12 @@ def site_table(results: Iterable[WellResult]) -> bytes:
     )
 
 
-def profile_table(results: Iterable[WellResult]) -> bytes:
+def profile_table(results: Iterable[WellResult], judged: PlateQuality) -> bytes:
     """A Parquet file with one row an analysed well: means over its sites."""
     wells = [result for result in results if result.site_results]
     metadata = _metadata(wells)
     metadata["Metadata_Sites"] = [len(result.site_results) for result in wells]
+    metadata["Metadata_Flags"] = [_joined(judged.of(well_id(result)).flags) for result in wells]
     return _parquet(
         metadata,
         {
@@ -100,7 +119,29 @@ def _quality(pairs: Sequence[tuple[WellResult, SiteResultEntry]]) -> dict[str, C
     return {
         **_columns("focus", [site.focus for _, site in pairs], results),
         **_columns("saturated", [site.saturated_fraction for _, site in pairs], results),
+        **_pictures(pairs, results),
     }
+
+
+def _pictures(pairs: Sequence[tuple[WellResult, SiteResultEntry]], results: Sequence[WellResult]) -> dict[str, Column]:
+    """A column a number and channel."""
+    measured = {id(result): pictures(result) for result in results}
+    rows = [
+        {
+            channel: entry.quality
+            for channel in result.channels
+            if (entry := measured[id(result)].get((site.site, channel))) and entry.quality
+        }
+        for result, site in pairs
+    ]
+    columns: dict[str, Column] = {}
+    for name in _PICTURE:
+        columns |= _columns(name, [{ch: getattr(said, name) for ch, said in row.items()} for row in rows], results)
+    return columns
+
+
+def _joined(flags: Sequence[str]) -> str:
+    return ";".join(flags)
 
 
 def _columns(
