@@ -12,12 +12,13 @@ from statistics import median
 from hcs_daemon.plate import WellPosition
 from hcs_daemon.publish.lettering import MINUS
 from hcs_daemon.publish.plate_picture import latest
+from hcs_daemon.publish.quality import pictures
 from hcs_daemon.publish.schemas import DepthEntry, HistogramEntry, InputEntry, WellResult
-from hcs_daemon.vocabulary import Used, WellStatus
+from hcs_daemon.vocabulary import WellStatus
 
 STEPS = 32
 """Colours of a map's scale; `c0` to `c31` in the page's style."""
-MAP_PX, CELL_PX = 300, 40
+MAP_PX, CELL_PX = 264, 36
 """A map is at most so wide, and a well in it."""
 ROW_LABELS_PX, COLUMN_LABELS_PX, LEGEND_PX = 24, 16, 34
 LETTER_PX, DIGITS_PX = 11, 17
@@ -28,8 +29,6 @@ OCTAVE_PX = PLOT_WIDTH / 17
 """A doubling of the level on a histogram's axis; the first is level 0's."""
 FULL_SCALES = (8, 10, 12, 14, 16)
 """Bits of the cameras and formats that a histogram's end may tell of."""
-SHOWN = frozenset({Used.ANALYSED, Used.INCOMPLETE_SITE})
-"""Planes whose figures count: not those of other z steps, nor those that a newer file replaced."""
 
 
 def said(text: object) -> str:
@@ -110,7 +109,7 @@ DENSITY = Figure(
     "Cell density",
     "bright objects in a field; in a nuclear stain about the number of nuclei",
     lambda plane: float(plane.quality.spots) if plane.quality else None,
-    lambda value: f"{value:.4g} in a field",
+    lambda value: f"{value:,.0f} in a field",
     least=10.0,
     from_zero=True,
 )
@@ -124,7 +123,7 @@ def figures_of(results: Sequence[WellResult]) -> tuple[Figure, ...]:
 
 
 Medians = Mapping[str, Mapping[str, Mapping[WellPosition, float]]]
-"""Channel -> name of the figure -> well -> the median over its sites' planes."""
+"""Channel -> name of the figure -> well -> the median over its analysed sites."""
 
 
 def medians_of(results: Sequence[WellResult], figures: Sequence[Figure]) -> Medians:
@@ -132,9 +131,8 @@ def medians_of(results: Sequence[WellResult], figures: Sequence[Figure]) -> Medi
     found: dict[str, dict[str, dict[WellPosition, float]]] = {}
     for well, result in latest(results).items():
         planes: dict[str, list[InputEntry]] = {}
-        for plane in result.inputs:
-            if plane.used in SHOWN:
-                planes.setdefault(plane.channel, []).append(plane)
+        for (_, channel), plane in pictures(result).items():
+            planes.setdefault(channel, []).append(plane)
         for channel, entries in planes.items():
             by_figure = found.setdefault(channel, {figure.name: {} for figure in figures})
             for figure in figures:
@@ -173,6 +171,8 @@ def plate_map(figure: Figure, values: Mapping[WellPosition, float], marks: Marks
     cell = min(CELL_PX, MAP_PX // columns)
     wide, high = ROW_LABELS_PX + max(columns * cell, 160), COLUMN_LABELS_PX + rows * cell + LEGEND_PX
     limits = limits_of(figure, list(values.values()))
+    foot = COLUMN_LABELS_PX + rows * cell + 6
+    scale = _scale(figure, limits, foot, max(columns * cell, 160)) if values else ""
     cells = "".join(
         _cell(WellPosition(row, column), figure, values, marks, limits=limits, cell=cell)
         for row in range(1, rows + 1)
@@ -182,7 +182,7 @@ def plate_map(figure: Figure, values: Mapping[WellPosition, float], marks: Marks
         f"<figure><figcaption><b>{said(figure.name)}</b>: {said(figure.meaning)}</figcaption>\n"
         f'<svg width="{wide}" height="{high}" viewBox="0 0 {wide} {high}" role="img" '
         f'aria-label="{said(figure.name)} of every well">{_labels(marks.shape, cell)}\n{cells}\n'
-        f"{_scale(figure, limits, COLUMN_LABELS_PX + rows * cell + 6, max(columns * cell, 160))}</svg>\n"
+        f"{scale}</svg>\n"
         f"<p>{said(_ends(figure, values))}</p></figure>\n"
     )
 
@@ -259,7 +259,7 @@ def _scale(figure: Figure, limits: tuple[float, float], y: int, wide: int) -> st
 def _ends(figure: Figure, values: Mapping[WellPosition, float]) -> str:
     """The middle figure and the two outermost, with their wells."""
     if not values:
-        return "No well has this figure yet."
+        return "No well has this figure."
     lowest, highest = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
     middle = f"Median of {len(values)} wells {figure.show(median(values.values()))}"
     if values[lowest] == values[highest]:
@@ -281,11 +281,11 @@ def histogram_plot(depth: DepthEntry, channel: str) -> str:
     densities = _densities(found)
     low = math.floor(min(math.log10(density) for density in densities.values()))
     high = max(low + 1, math.ceil(max(math.log10(density) for density in densities.values())))
-    wide, tall = PLOT_LEFT + PLOT_WIDTH + 16, PLOT_TOP + PLOT_HEIGHT + PLOT_BELOW
+    wide, tall = PLOT_LEFT + PLOT_WIDTH + 28, PLOT_TOP + PLOT_HEIGHT + PLOT_BELOW
     bars = "".join(_bar(found, place, density, low, high) for place, density in densities.items())
     return (
         f'<svg width="{wide}" height="{tall}" viewBox="0 0 {wide} {tall}" role="img" '
-        f'aria-label="Histogram of {said(channel)}">{_decades(low, high)}{_full_scales(depth.declared)}{bars}'
+        f'aria-label="Histogram of {said(channel)}">{_decades(low, high)}{bars}{_full_scales(depth.declared)}'
         f"{_levels()}</svg>\n"
     )
 

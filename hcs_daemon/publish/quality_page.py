@@ -42,9 +42,9 @@ def quality_page(
         _head(plate),
         _summary(plate, results, refused, flags, notes),
         _maps(plate, results, refused, flags),
-        _depths(plate.bit_depth),
+        _depths(plate.bit_depth, list(dict.fromkeys(name for result in results for name in result.channels))),
         _flag_table(flags),
-        _rejection_tables(refused),
+        _rejection_tables(plate.folder, refused),
         _foot(),
     )
     return "\n".join(part for part in parts if part)
@@ -62,12 +62,12 @@ def _style() -> str:
     return f"""
 *{{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 body{{font:15px/1.45 "DejaVu Sans",Verdana,Arial,sans-serif;color:{_css(INK)};background:{_css(PAPER)};
-max-width:1400px;margin:1.5em auto;padding:0 1.5em}}
+max-width:1210px;margin:1.5em auto;padding:0 1.5em}}
 h1{{font-size:1.7em;margin:0;overflow-wrap:anywhere}}h2{{margin:1.6em 0 .3em;border-bottom:1px solid {_css(RULE)}}}
 h3{{margin:1.2em 0 .3em}}p,ul{{margin:.3em 0}}.faint,figcaption,figure p{{color:{_css(FAINT)};font-size:.85em}}
 .bad b{{color:{_css(BAD)}}}.look b{{color:{_css(WARNING)}}}.fine b{{color:{_css(GOOD)}}}
-.row{{display:flex;flex-wrap:wrap;gap:1em 1.4em}}figure{{margin:0;width:330px;break-inside:avoid}}
-.card{{width:500px;break-inside:avoid}}figcaption{{min-height:2.9em}}figcaption b{{color:{_css(INK)}}}
+.row{{display:flex;flex-wrap:wrap;gap:1em 14px}}figure{{margin:0;width:290px;break-inside:avoid}}
+.card{{width:510px;break-inside:avoid}}figcaption{{min-height:2.9em}}figcaption b{{color:{_css(INK)}}}
 .chip{{display:inline-block;width:.8em;height:.8em;border:1px solid {_css(INK)};margin-right:.4em}}
 table{{border-collapse:collapse;margin:.4em 0;font-size:.85em}}td,th{{text-align:left;vertical-align:top;
 padding:.15em .9em .15em 0;border-bottom:1px solid {_css(RULE)};overflow-wrap:anywhere}}
@@ -132,7 +132,7 @@ def _summary(
 ) -> str:
     lists = (
         ("bad", "✗ Wrong", _wrong(plate, results, refused)),
-        ("look", "! To look at", _to_look_at(plate.bit_depth, flags, notes)),
+        ("look", "! To look at", _to_look_at(plate, results, flags, notes)),
         ("fine", "✓ Fine", _fine(plate.bit_depth, results, refused, flags)),
     )
     return f"<p>{said(_lead(plate, results))}</p>\n" + "\n".join(
@@ -167,28 +167,47 @@ def _wrong(plate: PlateFile, results: Sequence[WellResult], refused: Sequence[Re
         for channel, depth in sorted(plate.bit_depth.items())
         if depth.verdict is Verdict.CONTRADICTED
     ]
-    reasons = Counter(found.reason.value for found in refused)
     if refused:
+        reasons = Counter(_reason_words(found) for found in refused)
         each = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         lines.append(f"{counted(len(refused), 'file')} rejected and not analysed: {each}. They are listed below.")
+    expected = plate.expected.wells if plate.expected is not None and plate.expected.wells else 0
+    lacking = expected - len({result.well for result in results})
+    if plate.state is PlateState.FINISHED and lacking > 0:
+        lines.append(f"{counted(lacking, 'well')} of {expected} expected without a result.")
     for status, words in ((WellStatus.REJECTED, "rejected as a whole"), (WellStatus.PARTIAL, "partial")):
         stems = [well_id(result).stem for result in results if result.status is status]
         if stems:
             lines.append(f"{counted(len(stems), 'well')} {words}: {_wells(stems)}.")
-    return lines
+    return lines + _failures(results)
 
 
-def _to_look_at(depths: Mapping[str, DepthEntry], flags: Flags, notes: Sequence[str]) -> list[str]:
+def _failures(results: Sequence[WellResult]) -> list[str]:
+    """Wells with sites of which the model gave nothing, and why, as the first of them says."""
+    failed = [result for result in results if result.sites.failed]
+    if not failed:
+        return []
+    first = min(failed, key=well_id)
+    start = f"site {first.sites.failed[0]} "
+    why = next((f" In {well_id(first).stem} {words}." for words in first.warnings if words.startswith(start)), "")
+    return [f"{counted(len(failed), 'well')} with sites that the model could not analyse.{why}"]
+
+
+def _to_look_at(plate: PlateFile, results: Sequence[WellResult], flags: Flags, notes: Sequence[str]) -> list[str]:
     by_flag: dict[str, list[str]] = {}
     for stem, found in flags.items():
         for flag in found:
             by_flag.setdefault(flag, []).append(stem)
     ordered = sorted(by_flag.items(), key=lambda item: (-len(item[1]), item[0]))
-    lines = list(notes)
-    lines += [f"{_flag_words(flag)}: {counted(len(stems), 'well')} ({_wells(stems)})." for flag, stems in ordered]
-    undecided = sorted(channel for channel, depth in depths.items() if depth.verdict is Verdict.UNDECIDED)
+    lines = [*plate.warnings, *notes]
+    lines += [
+        f"{_capital(_flag_words(flag))}: {counted(len(stems), 'well')} ({_wells(stems)})." for flag, stems in ordered
+    ]
+    odd = Counter(f"{name}:{plane.channel}" for result in results for plane in result.inputs for name in plane.oddities)
+    lines += [f"Odd, which proves nothing: {_flag_words(name)}, {counted(odd[name], 'plane')}." for name in sorted(odd)]
+    undecided = sorted(channel for channel, depth in plate.bit_depth.items() if depth.verdict is Verdict.UNDECIDED)
     if undecided:
-        lines.append(f"Bit depth not decided yet, which is no fault: {', '.join(undecided)}.")
+        lines.append(f"Bit depth undecided, which is no fault: {', '.join(undecided)}.")
     return lines
 
 
@@ -200,7 +219,7 @@ def _fine(
         for channel, depth in sorted(depths.items())
         if depth.verdict is Verdict.CONSISTENT
     ]
-    lines = [f"Bit depth as declared: {', '.join(sound)}."] if sound else []
+    lines = [f"Bit depth of the accepted planes as declared: {', '.join(sound)}."] if sound else []
     if not refused:
         lines.append("No file was rejected.")
     if results and not flags:
@@ -214,6 +233,10 @@ def _flag_words(flag: str) -> str:
     """`saturated:DNA` -> `saturated in DNA`."""
     kind, _, channel = flag.partition(":")
     return kind.replace("_", " ") + (f" in {channel}" if channel else "")
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 # ---- the maps
@@ -265,8 +288,8 @@ def _key() -> str:
         )
 
     return (
-        '<p class="faint">Each square is a well: the median over its sites. Rest the pointer on one to read it. '
-        "Dark blue is low, yellow is high; each map has its own scale below it. "
+        '<p class="faint">Each square is a well: the median over its analysed sites. Rest the pointer on one to read '
+        "it. Dark blue is low, yellow is high; each map has its own scale below it. "
         f"{box('n', 4)} grey dot: no figure. {box('h', 12)} hatched: the well, or a file of this channel in it, was "
         f"rejected. {box('f', 4)} white dot: flagged.</p>\n"
     )
@@ -280,28 +303,35 @@ def _chip(colour: Colour) -> str:
 
 
 _VERDICTS = {
-    Verdict.CONSISTENT: ("fine", "✓ consistent"),
-    Verdict.UNDECIDED: ("look", "? undecided"),
-    Verdict.CONTRADICTED: ("bad", "✗ contradicted"),
+    Verdict.CONSISTENT: ("fine", "✓ As declared"),
+    Verdict.UNDECIDED: ("look", "? Undecided"),
+    Verdict.CONTRADICTED: ("bad", "✗ Contradicted"),
 }
+"""Verdict -> its colour's class in the style, and how it is said."""
 
 
-def _depths(depths: Mapping[str, DepthEntry]) -> str:
+def _depths(depths: Mapping[str, DepthEntry], channels: Sequence[str]) -> str:
+    """A card a channel, in the order of `channels`, then the others."""
     cards = ""
-    for channel, depth in sorted(depths.items()):
+    for channel in dict.fromkeys([*(name for name in channels if name in depths), *sorted(depths)]):
+        depth = depths[channel]
         kind, verdict = _VERDICTS[depth.verdict]
-        sure = f" (confidence {depth.confidence:.0%})" if depth.confidence else ""
-        read = f" From {counted(depth.planes, 'plane')}." if depth.planes else ""
+        sure = f", {_sure(depth.confidence)}" if depth.confidence else ""
         cards += (
-            f'<div class="card {kind}"><h3>{said(channel)}</h3><p><b>{verdict}</b> with the declared '
-            f"{depth.declared} bits{sure}: {said(depth.evidence)}.{read}</p>\n{histogram_plot(depth, channel)}</div>\n"
+            f'<div class="card {kind}"><h3>{said(channel)}</h3><p><b>{verdict}</b> (declared: {depth.declared} bits'
+            f"{sure}): {said(depth.evidence.rstrip('.'))}.</p>\n{histogram_plot(depth, channel)}</div>\n"
         )
     lead = (
-        '<p class="faint">All pixels of the channel by their level, both axes logarithmic. A camera of so many bits '
-        "cannot go beyond its dashed line; the thick line is what was declared. A step up just before a line means "
-        "that light was cut off there.</p>\n"
+        '<p class="faint">All pixels of the channel by their level, both axes logarithmic: the height is a bar\'s '
+        "pixels over its number of levels. A camera of so many bits cannot go beyond its dashed line; the thick line "
+        "is what was declared. A step up just before a line means that light was cut off there.</p>\n"
     )
     return _section("Bit depth, by channel", cards and f'{lead}<div class="row">{cards}</div>')
+
+
+def _sure(confidence: float) -> str:
+    """Nothing is ever quite sure."""
+    return "over 99 % sure" if confidence > 0.99 else f"{100 * confidence:.0f} % sure"
 
 
 # ---- flags and rejections
@@ -318,19 +348,31 @@ def _flag_table(flags: Flags) -> str:
     return _section("Flags, by well", _table(("well", "flags"), rows) if rows else "")
 
 
-def _rejection_tables(refused: Sequence[Rejection]) -> str:
-    return _section(
-        "Rejected files", "".join(_of_reason(*group) for group in groupby(refused, lambda it: it.reason.value))
-    )
+def _rejection_tables(folder: str, refused: Sequence[Rejection]) -> str:
+    """A table a reason. folder: the measurement's, whose name is left out of its files'."""
+    tables = "".join(_of_reason(words, list(group), folder) for words, group in groupby(refused, _reason_words))
+    return _section("Rejected files", tables)
 
 
-def _of_reason(reason: str, group: Iterable[Rejection]) -> str:
-    found = list(group)
+def _of_reason(words: str, found: Sequence[Rejection], folder: str) -> str:
+    """The first files; what is to be done once, where it is the same for all."""
+    hints = {rejection.hint for rejection in found}
+    rows = [
+        (_where(rejection), rejection.path.removeprefix(f"{folder}/"), rejection.detail, rejection.hint)
+        for rejection in found[:FILES_SHOWN]
+    ]
+    head = ("where", "file", "what was found", "what to do")
+    if len(hints) == 1:
+        table = f"<p>What to do: {said(*hints)}.</p>\n" + _table(head[:3], [row[:3] for row in rows])
+    else:
+        table = _table(head, rows)
     more = len(found) - FILES_SHOWN
-    rows = [(_where(rejection), rejection.path, rejection.detail, rejection.hint) for rejection in found[:FILES_SHOWN]]
     rest = f"<p>and {more:,} more in {REJECTED_NAME}</p>\n" if more > 0 else ""
-    table = _table(("where", "file", "what was found", "what to do"), rows)
-    return f"<h3>{said(reason)}: {counted(len(found), 'file')}</h3>\n{table}{rest}"
+    return f"<h3>{said(words)}: {counted(len(found), 'file')}</h3>\n{table}{rest}"
+
+
+def _reason_words(rejection: Rejection) -> str:
+    return rejection.reason.value.replace("_", " ")
 
 
 def _where(rejection: Rejection) -> str:
