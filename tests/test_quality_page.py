@@ -235,7 +235,7 @@ def test_the_summary_says_what_is_wrong_what_is_to_be_looked_at_and_what_is_fine
     for words in (
         "1,234 planes were accepted and 2 rejected. 2 wells of 6 expected published: 1 complete, 1 rejected.",
         "No site can be analysed: no pixel size is known",
-        "RNA is not what its declared 16 bits would be: a 12-bit camera",
+        "RNA is not what its declared 16 bits would be: a 12-bit camera.",
         "2 files rejected and not analysed: 1 bit depth, 1 truncated.",
         "4 wells of 6 expected without a result.",
         "1 well rejected as a whole: A02.",
@@ -267,6 +267,14 @@ def test_what_is_odd_about_the_plate_or_its_planes_is_to_be_looked_at() -> None:
     assert "C05 lacks a channel that all others have" in text
     assert "Odd, which proves nothing: jpeg grid in DNA, 1 plane." in text
     assert "Odd, which proves nothing: jpeg grid in ER, 2 planes." in text
+
+
+def test_wells_are_named_in_the_order_of_the_plate() -> None:
+    names = ["AA01", "B10", "B09"]
+    flags = {name: ["empty"] for name in [*names, "B09.t002"]}
+    text = text_of(page_of([rejected_well(name) for name in names], flags=flags))
+    assert "3 wells rejected as a whole: B09, B10, AA01." in text
+    assert "Empty: 4 wells (B09, B09.t002, B10, AA01)." in text
 
 
 def test_a_plate_without_fault_says_so() -> None:

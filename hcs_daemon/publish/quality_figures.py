@@ -33,7 +33,10 @@ FULL_SCALES = (8, 10, 12, 14, 16)
 
 def said(text: object) -> str:
     """Text for a page: its markup escaped, and what does not print (or turns the reading direction) as U+FFFD."""
-    return escape("".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(text)))
+    words = str(text)
+    if not words.isprintable():
+        words = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in words)
+    return escape(words)
 
 
 # ---- the figures
@@ -62,7 +65,7 @@ def _decimals(value: float) -> str:
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.3g} %"
+    return "under 0.001 %" if 0 < value < 1e-5 else f"{100 * value:.3g} %"
 
 
 def _whole(value: float) -> str:

@@ -37,7 +37,8 @@ def quality_page(
     input gives equal text.
     """
     refused = sorted(rejections, key=lambda found: (found.reason, found.path))
-    flags = {stem: list(found) for stem, found in sorted(flags.items()) if found}
+    results = sorted(results, key=well_id)
+    flags = {stem: flags[stem] for stem in sorted(flags, key=_place_of) if flags[stem]}
     parts = (
         _head(plate),
         _summary(plate, results, refused, flags, notes),
@@ -48,6 +49,10 @@ def quality_page(
         _foot(),
     )
     return "\n".join(part for part in parts if part)
+
+
+def _place_of(stem: str) -> tuple[WellPosition, str]:
+    return WellPosition.parse(stem.partition(".")[0]), stem
 
 
 # ---- the frame
@@ -62,12 +67,14 @@ def _style() -> str:
     return f"""
 *{{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 body{{font:15px/1.45 "DejaVu Sans",Verdana,Arial,sans-serif;color:{_css(INK)};background:{_css(PAPER)};
-max-width:1210px;margin:1.5em auto;padding:0 1.5em}}
+max-width:1225px;margin:1.5em auto;padding:0 1.5em}}
 h1{{font-size:1.7em;margin:0;overflow-wrap:anywhere}}h2{{margin:1.6em 0 .3em;border-bottom:1px solid {_css(RULE)}}}
 h3{{margin:1.2em 0 .3em}}p,ul{{margin:.3em 0}}.faint,figcaption,figure p{{color:{_css(FAINT)};font-size:.85em}}
 .bad b{{color:{_css(BAD)}}}.look b{{color:{_css(WARNING)}}}.fine b{{color:{_css(GOOD)}}}
-.row{{display:flex;flex-wrap:wrap;gap:1em 14px}}figure{{margin:0;width:290px;break-inside:avoid}}
-.card{{width:510px;break-inside:avoid}}figcaption{{min-height:2.9em}}figcaption b{{color:{_css(INK)}}}
+figure,.card{{display:inline-block;vertical-align:top;margin:0 10px 1em 0;width:290px;break-inside:avoid}}
+.card{{width:510px}}h2,h3,.lead{{break-after:avoid}}
+@page{{size:landscape}}@media print{{body{{zoom:.75;margin:0;padding:0}}}}
+figcaption{{min-height:2.9em}}figcaption b{{color:{_css(INK)}}}
 .chip{{display:inline-block;width:.8em;height:.8em;border:1px solid {_css(INK)};margin-right:.4em}}
 table{{border-collapse:collapse;margin:.4em 0;font-size:.85em}}td,th{{text-align:left;vertical-align:top;
 padding:.15em .9em .15em 0;border-bottom:1px solid {_css(RULE)};overflow-wrap:anywhere}}
@@ -163,7 +170,7 @@ def _lead(plate: PlateFile, results: Sequence[WellResult]) -> str:
 def _wrong(plate: PlateFile, results: Sequence[WellResult], refused: Sequence[Rejection]) -> list[str]:
     lines = [f"No site can be analysed: {plate.problem}"] if plate.problem else []
     lines += [
-        f"{channel} is not what its declared {depth.declared} bits would be: {depth.evidence}"
+        f"{channel} is not what its declared {depth.declared} bits would be: {depth.evidence.rstrip('.')}."
         for channel, depth in sorted(plate.bit_depth.items())
         if depth.verdict is Verdict.CONTRADICTED
     ]
@@ -265,7 +272,7 @@ def _maps(plate: PlateFile, results: Sequence[WellResult], refused: Sequence[Rej
         )
         found = medians.get(channel, {})
         maps = "".join(plate_map(figure, found.get(figure.name, {}), marks) for figure in figures)
-        drawn += f'<h3>{_chip(colour)}{said(channel)}</h3>\n<div class="row">{maps}</div>\n'
+        drawn += f"<h3>{_chip(colour)}{said(channel)}</h3>\n<div>{maps}</div>\n"
     return _section("Maps of the plate, by channel", _key() + drawn)
 
 
@@ -288,8 +295,8 @@ def _key() -> str:
         )
 
     return (
-        '<p class="faint">Each square is a well: the median over its analysed sites. Rest the pointer on one to read '
-        "it. Dark blue is low, yellow is high; each map has its own scale below it. "
+        '<p class="faint lead">Each square is a well: the median over its analysed sites. Rest the pointer on one to '
+        "read it. Dark blue is low, yellow is high; each map has its own scale below it. "
         f"{box('n', 4)} grey dot: no figure. {box('h', 12)} hatched: the well, or a file of this channel in it, was "
         f"rejected. {box('f', 4)} white dot: flagged.</p>\n"
     )
@@ -322,11 +329,11 @@ def _depths(depths: Mapping[str, DepthEntry], channels: Sequence[str]) -> str:
             f"{sure}): {said(depth.evidence.rstrip('.'))}.</p>\n{histogram_plot(depth, channel)}</div>\n"
         )
     lead = (
-        '<p class="faint">All pixels of the channel by their level, both axes logarithmic: the height is a bar\'s '
+        '<p class="faint lead">All pixels of the channel by their level, both axes logarithmic: the height is a bar\'s '
         "pixels over its number of levels. A camera of so many bits cannot go beyond its dashed line; the thick line "
         "is what was declared. A step up just before a line means that light was cut off there.</p>\n"
     )
-    return _section("Bit depth, by channel", cards and f'{lead}<div class="row">{cards}</div>')
+    return _section("Bit depth, by channel", cards and f"{lead}<div>{cards}</div>")
 
 
 def _sure(confidence: float) -> str:
