@@ -32,12 +32,12 @@ from hcs_daemon.publish.schemas import (
     ExplanationEntry,
     HistogramEntry,
     InputEntry,
+    JudgementEntry,
     LackingEntry,
     LayoutEntry,
     ModelEntry,
     PlaneQualityEntry,
     PlateFile,
-    PlateQualityEntry,
     PredictionEntry,
     Projection,
     QualityEntry,
@@ -552,7 +552,7 @@ def plate_file(
     finished_at: datetime | None,
     contrast: Mapping[str, tuple[float, float]] | None,
     layout: LayoutEntry | None = None,
-    quality: PlateQualityEntry | None = None,
+    quality: JudgementEntry | None = None,
 ) -> PlateFile:
     """A plate as it is written. contrast: channel -> (black, white) in raw counts. quality: of all its wells."""
     results = list(results)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hcs_daemon.plate import PLATE_SHAPES, WellId
 from hcs_daemon.publish.documents import SATURATED_FLAG, well_id
-from hcs_daemon.publish.schemas import InputEntry, PlateQualityEntry, WellResult
+from hcs_daemon.publish.schemas import InputEntry, JudgementEntry, WellResult
 from hcs_daemon.vocabulary import Used
 
 Floats = NDArray[np.float64]
@@ -129,10 +129,10 @@ class QualityBook:
         return kept[1]
 
 
-def quality_entry(judged: PlateQuality) -> PlateQualityEntry:
+def quality_entry(judged: PlateQuality) -> JudgementEntry:
     """What is written of it in the plate's file."""
     flags = {well.stem: list(found.flags) for well, found in sorted(judged.wells.items()) if found.flags}
-    return PlateQualityEntry(flags=flags, notes=list(judged.notes))
+    return JudgementEntry(flags=flags, notes=list(judged.notes))
 
 
 def pictures(result: WellResult) -> dict[tuple[int, str], InputEntry]:

@@ -410,7 +410,7 @@ class LayoutEntry(Document):
     problem: str = Field("", description="why it is refused, and what to do; empty where it is joined into the results")
 
 
-class PlateQualityEntry(Document):
+class JudgementEntry(Document):
     """What all pictures of the plate say of each other; the wells' own files say what was known when they came."""
 
     flags: dict[str, list[str]] = Field(description="by the stem of the well's result; wells without any are left out")
@@ -458,7 +458,7 @@ class PlateFile(Document):
     model: ModelEntry
     versions: VersionsEntry
     bit_depth: dict[str, DepthEntry]
-    quality: PlateQualityEntry | None = Field(None, description="null in files of versions before it")
+    quality: JudgementEntry | None = Field(None, description="null in files of versions before it")
     counts: dict[str, int] = Field(description="planes by outcome; wells seen")
     wells: dict[WellStatus, int] = Field(description="results published, by status: a well has one a time point")
     revisions: int = Field(0, description="the wells' revision numbers, summed: how new the tables are")
