@@ -14,7 +14,7 @@ from hcs_daemon.device.attribution import Explainer
 from hcs_daemon.device.package import Package
 from hcs_daemon.device.tiling import Tiler
 from hcs_daemon.plate import AcquisitionId, PlaneId, SiteId, WellId
-from hcs_daemon.records import ChannelImage, PlaneMeasures, PlaneRecord, Site, SourceFile
+from hcs_daemon.records import ChannelImage, Pixels, PlaneMeasures, PlaneRecord, Site, SourceFile
 from hcs_daemon.simulate.compounds import CHANNELS, CONTROL_CLASS
 from hcs_daemon.simulate.layout import WellPlan
 from hcs_daemon.simulate.site import PIXEL_SIZE_UM
@@ -77,7 +77,7 @@ def explain(
     first, checked = np.zeros(len(hits), bool), np.zeros(len(hits), bool)
     for number, well in enumerate(hits):
         plan, target = cells.plans[well], CLASSES[verdicts.found[well]]
-        attribution = explainer.explain(_site(cells.plates[well], plan, cells.pixels[well]), target, CONTROL_CLASS)
+        attribution = explainer.explain(as_site(cells.plates[well], plan, cells.pixels[well]), target, CONTROL_CLASS)
         assert not isinstance(attribution, str), attribution  # said of sites that do not fit the package
         shapley = attribution.channel_shapley
         first[number] = max(shapley, key=lambda channel: shapley[channel]) in plan.affected_channels
@@ -91,8 +91,8 @@ def _spread(wells: NDArray[np.intp], most: int) -> NDArray[np.intp]:
     return wells if len(wells) <= most else wells[np.arange(most) * len(wells) // most]
 
 
-def _site(plate: str, plan: WellPlan, pixels: NDArray[np.uint16]) -> Site:
-    """A rendered site as it would come from files."""
+def as_site(plate: str, plan: WellPlan, pixels: Pixels) -> Site:
+    """A rendered site as it would come from files. pixels: (5, height, width), raw counts."""
     site = SiteId(WellId(AcquisitionId(plate, "simulated"), plan.position), 1)
     planes = (
         PlaneRecord(
