@@ -30,9 +30,11 @@ _CHANCE_BITS = 20
 _GAPS, _COMB = 8, 0.1
 _ROUGHER = 2.0
 _WRAPPED, _HOT = 0.5, 0.001
-"""What a smaller share of differences than the second does is left to hot pixels."""
+"""What a smaller share than the second does is left to hot and dead pixels."""
 _FEWEST = 8
 """A pile has so many pixels at least."""
+_STEEPEST = 25.0
+"""A step of the histogram counts as five standard deviations at most: a narrow peak has steep flanks anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,9 @@ def oddities(evidence: PlaneEvidence, declared: int) -> tuple[str, ...]:
     """Names of what is odd and proves nothing: the plane is analysed, and flagged."""
     odd = {
         "gaps": evidence.gaps >= 2 and evidence.comb_fraction > _COMB / 2,
-        "floor": is_piled(evidence.at_bottom, evidence.above),
+        "floor": evidence.highest - evidence.lowest > _NEAR
+        and evidence.at_bottom > evidence.pixels * _HOT
+        and is_piled(evidence.at_bottom, evidence.above),
         "ceiling": evidence.highest + 1 < 1 << declared and is_piled(evidence.at_top, evidence.beneath),
         "jpeg_grid": evidence.grid > GRIDDED,
         "signed": evidence.byte_order is not None and evidence.lowest >= 1 << (declared - 1) and declared == 16,
@@ -252,7 +256,7 @@ def _blocks(stretch: NDArray[np.intp], lowest: int) -> tuple[BlockSteps, ...]:
     """`blocks` of `PlaneEvidence`. stretch: the histogram from the lowest value to the highest."""
     both = stretch[1:] + stretch[:-1]
     crowded = np.flatnonzero(both >= _CROWDED)
-    heights = np.square(np.diff(stretch)[crowded]) / both[crowded]
+    heights = np.minimum(np.square(np.diff(stretch)[crowded]) / both[crowded], _STEEPEST)
     places = crowded + (lowest + 1)
     whole, count = float(heights.sum()), len(places)
     found = []
