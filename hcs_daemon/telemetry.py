@@ -44,6 +44,8 @@ class Event(StrEnum):
     PLATE_MOVED = "plate.moved"
     PLATE_REDONE = "plate.redone"
     PLATE_AMBIGUOUS = "plate.ambiguous"
+    CHANNEL_CONTRADICTED = "channel.contradicted"
+    CHANNEL_RECONSIDERED = "channel.reconsidered"
     FILE_CHANGED = "file.changed"
     PLANE_REJECTED = "plane.rejected"
     REJECTION_WITHDRAWN = "rejection.withdrawn"

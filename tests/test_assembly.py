@@ -20,7 +20,7 @@ from hcs_daemon.records import (
     RestoredWell,
     SourceFile,
 )
-from hcs_daemon.vocabulary import Reason, Used, Verdict, WellStatus
+from hcs_daemon.vocabulary import Reason, Used, WellStatus
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 A01 = WellId(AcquisitionId("P", "1"), WellPosition(1, 1))
@@ -256,17 +256,6 @@ def test_three_planes_of_a_shape_settle_it_and_at_the_last_chance_the_most(plate
     assert plate.vote(last_chance=True) == (8, 8)
     plate.undecided["c"] = (record("c"), 0.0)
     assert plate.vote(last_chance=False) == (8, 8)
-
-
-def test_a_channel_is_consistent_once_a_plane_uses_every_bit_and_undecided_before(plate: PlateBook) -> None:
-    assert plate.depth_verdicts(("DNA",), 16)["DNA"].evidence == "no plane yet"
-    plate.note_bits(record("dim", bits=12))
-    plate.note_bits(record("dimmer", bits=11))
-    verdict = plate.depth_verdicts(("DNA",), 16)["DNA"]
-    assert (verdict.verdict, "12 bits, in dim" in verdict.evidence) == (Verdict.UNDECIDED, True)
-    plate.note_bits(record("bright", bits=16))
-    verdict = plate.depth_verdicts(("DNA",), 16)["DNA"]
-    assert (verdict.declared, verdict.verdict, verdict.evidence) == (16, Verdict.CONSISTENT, "bright uses bit 16")
 
 
 # ---- what an earlier run left

@@ -6,18 +6,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 import structlog
+from numpy.typing import NDArray
 from torch import nn
 
 from hcs_daemon import __version__
 from hcs_daemon.__main__ import main
-from hcs_daemon.commands.validate import ChannelTally, verdict
 from hcs_daemon.device.manifest import ChannelEntry, Normalisation
 from hcs_daemon.endpoints import Endpoints
 from hcs_daemon.publish.ledger import Ledger
@@ -25,6 +26,7 @@ from hcs_daemon.publish.lock import ResultsLock
 from hcs_daemon.simulate.instrument import simulate_plate
 from hcs_daemon.simulate.spoil import truncated
 from hcs_daemon.telemetry import Telemetry
+from hcs_daemon.tiff import encode_plane
 from model_packages import ChannelMeans, manifest, write_tiny_package
 from processes import PROGRAM, free_port, json_lines, wait_until
 
@@ -472,19 +474,60 @@ def test_validate_of_nothing_says_so(door: Door, tmp_path: Path) -> None:
     assert door("validate", tmp_path / "nothing").code == 4
 
 
-@pytest.mark.parametrize(
-    ("container", "bits", "said"),
-    [
-        ("uint16", 16, "16 bits used: 16-bit images"),
-        ("uint16", 15, "15 bits used: 16-bit images"),
-        ("uint16", 12, "12 bits used: 12-bit images, or a dim channel of one with more"),
-        ("uint8", 7, "7 bits used: 8-bit images"),
-    ],
-)
-def test_the_bits_that_are_used_name_the_camera(container: str, bits: int, said: str) -> None:
-    tally = ChannelTally(planes=1, containers={container})
-    tally.bits[bits] += 1
-    assert verdict(tally, None) == said
+def camera(seed: int, *, mean: float, full: int, side: int = 64, spread: float = 4) -> NDArray[np.uint16]:
+    light = np.full((side, side), mean)
+    light[:16] *= 3
+    noisy = np.random.default_rng(seed).normal(light, spread * np.sqrt(light)).clip(0, full)
+    return noisy.astype(np.uint16)
+
+
+def channel_of(folder: Path, planes: Iterable[NDArray[np.uint16]]) -> Path:
+    """A plate of one channel, a well a plane."""
+    images = folder / "P1__M1" / "Images"
+    images.mkdir(parents=True)
+    for column, pixels in enumerate(planes, 1):
+        (images / f"r01c{column:02d}f01p01-ch1sk1fk1fl1.tiff").write_bytes(encode_plane(pixels))
+    return folder
+
+
+def test_validate_says_in_words_what_a_channel_is_and_how_sure_that_is(door: Door, tmp_path: Path) -> None:
+    bright = channel_of(tmp_path / "bright", [camera(seed, mean=9000, full=65535) for seed in range(3)])
+    said = door("validate", bright)
+    assert said.code == 0
+    (row,) = [line.split("  ") for line in said.out.splitlines() if line.startswith("  P1")]
+    assert [cell.strip() for cell in row if cell][-1] == "consistent"
+    assert "88%" in said.out
+    assert "P1 1: 16 bits, as its files have: 3 of 3 planes have values beyond 16383" in said.out
+
+
+def test_validate_finds_a_camera_with_fewer_bits_than_its_files_and_refuses_it_only_where_more_are_expected(
+    door: Door, lab: Lab, tmp_path: Path
+) -> None:
+    saturating = channel_of(tmp_path / "twelve", [camera(seed, mean=2000, full=4095) for seed in range(3)])
+    said = door("validate", saturating)
+    assert said.code == 0
+    assert "P1 1: not 16 bits, as its files have: 3 of 3 planes end at 4095, the full scale of 12 bits" in said.out
+    expected = door("validate", saturating, "-c", lab.config())
+    assert expected.code == 1
+    assert "3 files rejected: bit_depth 3" in expected.out
+
+
+def test_validate_fails_when_only_the_channel_as_a_whole_contradicts_the_settings(
+    door: Door, lab: Lab, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    source = [camera(seed, mean=60, full=4095, side=256, spread=0.5) for seed in range(4)]
+    filled = [plane * 16 + rng.integers(0, 16, plane.shape, np.uint16) for plane in source]
+    said = door("validate", channel_of(tmp_path / "filled", filled), "-c", lab.config())
+    assert "all accepted" in said.out
+    assert "values of 12 bits, multiplied by 16 and filled up with noise" in said.out
+    assert said.code == 1
+
+
+def test_validate_tells_what_is_odd_about_honest_8_bit_planes(door: Door, shared_data: Path) -> None:
+    said = door("validate", shared_data / "arrayscan-8bit")
+    assert said.code == 0
+    assert "1 plane leaves out values between frequent ones" in said.out
 
 
 # ---- status

@@ -430,7 +430,8 @@ def _against(
 
 
 def _decoded(plane: PlaneRecord) -> Values:
-    return Values(plane.shape, plane.container, plane.measures.minimum, plane.measures.maximum)
+    measures = plane.measures
+    return Values(plane.shape, plane.container, measures.minimum, measures.maximum, digest=measures.pixel_digest)
 
 
 def _close(now: float, then: float) -> bool:

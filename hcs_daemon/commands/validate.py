@@ -1,20 +1,23 @@
-"""`hcs-daemon validate`: what images are, file by file as JSON or channel by channel as a table."""
+"""`hcs-daemon validate`: what images are, file by file as JSON or channel by channel as a table and in words."""
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from statistics import median
 
-from hcs_daemon.config import Expect, Settings, load_settings
+from hcs_daemon.config import Expect, load_settings
 from hcs_daemon.instruments import INSTRUMENTS, instrument_for
 from hcs_daemon.instruments.naming import Instrument, as_text
 from hcs_daemon.instruments.recognition import Auto
+from hcs_daemon.intake.depth import DepthBook
 from hcs_daemon.intake.survey import SurveyedFile, row, survey
 from hcs_daemon.publish.documents import SATURATED_FLAG
+from hcs_daemon.records import ChannelDepth, PlaneEvidence
 from hcs_daemon.terminal import Column, counted, say, show_table
+from hcs_daemon.vocabulary import Verdict
 
 READERS = 2
 EXAMPLES = 5
@@ -40,36 +43,63 @@ class Strangers:
 
 @dataclass(slots=True)
 class ChannelTally:
-    """What the planes of one channel are. bits: highest bit that occurs -> planes. focus: of each accepted plane."""
+    """What the planes of one channel are.
+
+    containers, depths: the pixel types of its files, and how many bits its planes' own tags say. seen: of each plane
+    whose pixels were read: its path, evidence and noise. focus: of each accepted plane. oddities: how many planes each
+    is found in.
+    """
 
     planes: int = 0
     ignored: int = 0
     rejected: int = 0
     containers: set[str] = field(default_factory=set)
-    bits: Counter[int] = field(default_factory=Counter)
-    lowest: int | None = None
-    highest: int | None = None
+    depths: set[int] = field(default_factory=set)
+    seen: list[tuple[str, PlaneEvidence, float | None]] = field(default_factory=list)
     saturated: int = 0
     focus: list[float] = field(default_factory=list)
+    oddities: Counter[str] = field(default_factory=Counter)
 
     def add(self, file: SurveyedFile) -> None:
         """Count one more file."""
         self.planes += 1
         self.ignored += file.ignored
         self.rejected += file.refusal is not None
+        if file.container is not None:
+            self.containers.add(file.container)
+        if file.record is not None and file.record.depth is not None:
+            self.depths.add(file.record.depth.bits)
         measures = file.measures
-        if measures is None or file.container is None or file.refusal is not None:
+        evidence = file.refusal.evidence if file.refusal is not None else measures.evidence if measures else None
+        if evidence is not None:
+            noise = measures.quality.noise if measures is not None and measures.quality is not None else None
+            self.seen.append((file.name, evidence, noise))
+        if measures is None or file.refusal is not None:
             return
-        self.containers.add(file.container)
-        self.bits[measures.observed_bits] += 1
-        self.lowest = min(measures.minimum, measures.minimum if self.lowest is None else self.lowest)
-        self.highest = max(measures.maximum, self.highest or 0)
         self.saturated += measures.saturated_fraction > SATURATED_FLAG
         self.focus.append(measures.focus)
+        self.oddities.update(measures.oddities)
+
+    def depth(self, expect: Expect | None) -> ChannelDepth | None:
+        """The verdict on its bit depth: as expected, else as its tags say, else as its container has.
+
+        None where no pixels were read.
+        """
+        if not self.seen:
+            return None
+        wide = any(evidence.byte_order is not None for _, evidence, _ in self.seen)
+        said = max(self.depths, default=16 if wide else 8)
+        book = DepthBook(expect.bit_depth if expect is not None else said)
+        for path, evidence, noise in self.seen:
+            book.note(path, evidence, noise)
+        return book.verdict()
 
 
 def validate_files(paths: Sequence[Path], config: Path | None, *, as_json: bool) -> int:
-    """0 when every file was accepted, 1 otherwise. Raises SettingsError or FolderError."""
+    """0 when every file was accepted and no channel contradicts the settings, else 1.
+
+    Raises SettingsError or FolderError.
+    """
     settings = load_settings(config) if config is not None else None
     instrument = instrument_for(settings.watch) if settings is not None else Auto(INSTRUMENTS)
     expect = settings.expect if settings is not None else None
@@ -91,18 +121,27 @@ def validate_files(paths: Sequence[Path], config: Path | None, *, as_json: bool)
                     say(json.dumps(row(file)))
         finally:
             readers.shutdown(wait=False, cancel_futures=True)
+    verdicts = {where: tally.depth(expect) for where, tally in tallies.items()}
     if not as_json:
-        _tell(tallies, rejected, examples, settings)
+        _tell(tallies, verdicts, rejected, examples, expect)
         if strangers.files:
             say(f"{counted(strangers.files, 'file')} of no plate, by the name, such as {strangers.example}")
-    return 0 if tallies and not rejected else 1
+    wrong = expect is not None and any(
+        depth is not None and depth.verdict is Verdict.CONTRADICTED for depth in verdicts.values()
+    )
+    return 0 if tallies and not rejected and not wrong else 1
+
+
+_Where = tuple[str, str]
+"""Plate and channel."""
 
 
 def _tell(
-    tallies: dict[tuple[str, str], ChannelTally],
+    tallies: Mapping[_Where, ChannelTally],
+    verdicts: Mapping[_Where, ChannelDepth | None],
     rejected: Counter[str],
-    examples: dict[str, list[SurveyedFile]],
-    settings: Settings | None,
+    examples: Mapping[str, Sequence[SurveyedFile]],
+    expect: Expect | None,
 ) -> None:
     if not tallies:
         say("no image was found: nothing there is a TIFF file, or has a name that is read")
@@ -111,18 +150,24 @@ def _tell(
         Column("plate"),
         Column("channel"),
         Column("planes", right=True),
-        Column("container"),
-        Column("bits", right=True),
-        Column("min", right=True),
-        Column("max", right=True),
+        Column("claims"),
+        Column("contains"),
+        Column("sure", right=True),
+        Column("noise", right=True),
         Column("focus", right=True),
         Column("rejected", right=True),
         Column("verdict"),
     ]
-    expect = settings.expect if settings is not None else None
-    rows = [_row(plate, channel, tally, expect) for (plate, channel), tally in sorted(tallies.items())]
+    rows = [
+        _row(where, tally, verdicts[where], expect)
+        for where, tally in sorted(tallies.items(), key=lambda item: item[0])
+    ]
     title = "What the images are" + ("" if expect else " (nothing was expected: -c FILE compares with settings)")
     show_table(title, columns, rows)
+    say()
+    for (plate, channel), tally in sorted(tallies.items(), key=lambda item: item[0]):
+        say(f"{plate} {channel}: {in_words(tally, verdicts[plate, channel], expect)}")
+    say()
     for reason, files in examples.items():
         _name(reason, files, rejected[reason])
     reasons = ", ".join(f"{reason} {count}" for reason, count in rejected.most_common())
@@ -139,43 +184,71 @@ def _name(reason: str, files: Sequence[SurveyedFile], count: int) -> None:
         say(f"  {files[0].refusal.hint}")
 
 
-def _row(plate: str, channel: str, tally: ChannelTally, expect: Expect | None) -> list[object]:
-    bits = sorted(tally.bits)
+def _row(where: _Where, tally: ChannelTally, depth: ChannelDepth | None, expect: Expect | None) -> list[object]:
     return [
-        plate,
-        channel,
+        *where,
         tally.planes,
-        ", ".join(sorted(tally.containers)) or "-",
-        f"{bits[0]}-{bits[-1]}" if len(bits) > 1 else bits[0] if bits else "-",
-        "-" if tally.lowest is None else tally.lowest,
-        "-" if tally.highest is None else tally.highest,
+        _claims(tally, expect),
+        _contains(tally),
+        f"{depth.confidence:.0%}" if depth is not None and depth.verdict is not Verdict.UNDECIDED else "-",
+        "-" if depth is None or depth.noise_floor is None else f"{depth.noise_floor:.3g}",
         f"{median(tally.focus):.3f}" if tally.focus else "-",
         tally.rejected,
-        verdict(tally, expect),
+        "-" if depth is None else depth.verdict.value,
     ]
 
 
-def verdict(tally: ChannelTally, expect: Expect | None) -> str:
-    """What the accepted planes say of a channel's bit depth and light, in words."""
+def _claims(tally: ChannelTally, expect: Expect | None) -> str:
+    """The container, and what the planes' own tags and the settings say."""
+    said = [", ".join(sorted(tally.containers))] if tally.containers else []
+    said += [f"tags {' or '.join(map(str, sorted(tally.depths)))} bits"] if tally.depths else []
+    said += [f"settings {expect.bit_depth} bits"] if expect is not None else []
+    return "; ".join(said) or "-"
+
+
+def _contains(tally: ChannelTally) -> str:
+    """From the lowest to the highest value, and the bits that takes."""
+    if not tally.seen:
+        return "-"
+    lowest = min(evidence.lowest for _, evidence, _ in tally.seen)
+    highest = max(evidence.highest for _, evidence, _ in tally.seen)
+    return f"{lowest} to {highest}, {counted(highest.bit_length(), 'bit')}"
+
+
+_ODD = {
+    "gaps": "leave out values between frequent ones, like a look-up table that is not linear",
+    "floor": "pile up at their lowest value, like a background that was cut off",
+    "ceiling": "pile up at their highest value, below full scale",
+    "jpeg_grid": "have edges between 8 x 8 blocks, like a picture that was a JPEG",
+    "signed": "have no value below half of full scale, like signed values taken for unsigned ones",
+}
+
+
+def in_words(tally: ChannelTally, depth: ChannelDepth | None, expect: Expect | None) -> str:
+    """The verdict on a channel: what its bit depth is, and why; what is odd or poor about its planes."""
     if tally.ignored:
         return "not analysed: in expect.ignore_channels"
-    if not tally.bits:
-        return "nothing acceptable"
-    most = max(tally.bits)
-    words = _of_expectation(most, expect) if expect is not None else _of_itself(most, tally)
+    if depth is None:
+        return "no pixels of it could be read"
+    whose = (
+        "as the settings declare" if expect is not None else "as its tags say" if tally.depths else "as its files have"
+    )
+    said = {
+        Verdict.CONSISTENT: f"{depth.declared} bits, {whose}",
+        Verdict.CONTRADICTED: f"not {depth.declared} bits, {whose}",
+        Verdict.UNDECIDED: f"whether {depth.declared} bits, {whose}, is undecided",
+    }[depth.verdict]
+    words = [f"{said}: {depth.evidence}"]
+    words += [
+        f"{counted(planes, 'plane')} {_ODD[name] if planes > 1 else _singular(_ODD[name])}"
+        for name, planes in sorted(tally.oddities.items())
+    ]
     if tally.saturated:
-        words += f"; {counted(tally.saturated, 'plane')} saturated"
-    return words
+        words.append(f"{counted(tally.saturated, 'plane')} saturated")
+    return "; ".join(words)
 
 
-def _of_expectation(most: int, expect: Expect) -> str:
-    if most == expect.bit_depth:
-        return f"consistent with {expect.bit_depth} bits"
-    return f"undecided: {most} of {expect.bit_depth} bits used, by a dim channel or a camera with fewer"
-
-
-def _of_itself(most: int, tally: ChannelTally) -> str:
-    widest = 8 if tally.containers == {"uint8"} else 16
-    camera = next(depth for depth in (8, 10, 12, 14, 16) if most <= depth)
-    dim = "" if camera == widest else ", or a dim channel of one with more"
-    return f"{most} bits used: {camera}-bit images{dim}"
+def _singular(words: str) -> str:
+    """The sentence of one plane instead of several."""
+    verb, rest = words.split(" ", 1)
+    return f"{ {'have': 'has'}.get(verb, verb + 's') } {rest.replace('their', 'its')}"

@@ -5,12 +5,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from hcs_daemon.intake.coverage import Coverage
+from hcs_daemon.intake.depth import PlateDepths
 from hcs_daemon.intake.expectation import Expectation, WellTime
+from hcs_daemon.intake.lookalikes import Bearer, Finding, Lookalikes, is_telling
 from hcs_daemon.intake.projection import channel_image
 from hcs_daemon.intake.record_check import Constants
 from hcs_daemon.plate import AcquisitionId, WellId
 from hcs_daemon.records import (
-    ChannelDepth,
     ChannelImage,
     InputUse,
     LackingPlane,
@@ -18,7 +20,7 @@ from hcs_daemon.records import (
     Rejection,
     RestoredWell,
 )
-from hcs_daemon.vocabulary import PlateState, Reason, Used, Verdict, WellStatus
+from hcs_daemon.vocabulary import PlateState, Reason, Used, WellStatus
 
 PlaneKey = tuple[int, str, int]
 """Site number, channel name, z."""
@@ -30,8 +32,9 @@ VOTES_FOR_A_SHAPE = 3
 class Census:
     """A well counted. complete: site -> its images in channel order. unnamed: expected sites without a number.
 
-    missing: sites that lack planes which may still come; rejected: those of whose lacking planes none will. lacking:
-    what these two lack. known: whether the number of sites is known at all.
+    missing: sites that lack planes which may still come; rejected: those of whose lacking planes none will, and while a
+    channel's bit depth is contradicted all that wait for none. lacking: what these two lack. known: whether the number
+    of sites is known at all.
     """
 
     complete: Mapping[int, tuple[ChannelImage, ...]]
@@ -181,8 +184,9 @@ class PlateBook:
 
     expectation: what it should bring. instrument: whose names its files bear. undecided: by path, planes that wait
     until the plate's shape is settled, and since when. nameless: by path, planes of a channel that only metadata could
-    name, and since when. level_bits: channel -> the most bits that any of its planes showed, and the plane's path.
-    ambiguous: it was said that another folder claims to be this plate too. constants: what its planes' tags say alike.
+    name, and since when. depths: what the planes say of each channel's bit depth. ambiguous: it was said that another
+    folder claims to be this plate too. constants: what its planes' tags say alike. lookalikes: whose pixels are whose.
+    coverage: which channels came in which wells.
     """
 
     acquisition: AcquisitionId
@@ -197,11 +201,16 @@ class PlateBook:
     undecided: dict[str, tuple[PlaneRecord, float]] = field(default_factory=dict)
     nameless: dict[str, float] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
-    level_bits: dict[str, tuple[int, str]] = field(default_factory=dict)
+    depths: PlateDepths = field(init=False)
     constants: Constants = field(default_factory=Constants)
+    lookalikes: Lookalikes = field(default_factory=Lookalikes)
+    coverage: Coverage = field(default_factory=Coverage)
     touched_s: float = 0.0
     news_s: float = float("-inf")
     news_due: bool = True
+
+    def __post_init__(self) -> None:
+        self.depths = PlateDepths(self.expectation.bit_depth)
 
     def well(self, well: WellId) -> WellBook:
         """The book of one well, opened when first asked for."""
@@ -210,7 +219,7 @@ class PlateBook:
     @property
     def is_ready(self) -> bool:
         """Whether all is known that a site's pixels need to be analysed."""
-        return not (self.expectation.lacking() or self.expectation.problem())
+        return not (self.expectation.lacking() or self.expectation.problem() or self.depths.contradicted)
 
     def site_images(self, book: WellBook, site: int, *, settled: bool = False) -> tuple[ChannelImage, ...] | None:
         """The site's images in channel order, or None while a plane of them is lacking."""
@@ -242,7 +251,7 @@ class PlateBook:
         lacking: list[LackingPlane] = []
         for site in sorted(expected):
             images = self.site_images(book, site, settled=settled)
-            if images is not None:
+            if images is not None and not self.depths.contradicted:
                 complete[site] = images
                 continue
             absent = list(self._absent(book, site, settled=settled))
@@ -268,25 +277,21 @@ class PlateBook:
         shape, count = votes.most_common(1)[0]
         return shape if last_chance or count >= VOTES_FOR_A_SHAPE else None
 
-    def note_bits(self, record: PlaneRecord) -> None:
-        """Remember the plane that shows the most bits of its channel."""
-        bits = record.measures.observed_bits
-        if bits > self.level_bits.get(record.channel, (0, ""))[0]:
-            self.level_bits[record.channel] = (bits, record.source.path)
+    def note_depth(self, record: PlaneRecord) -> tuple[str, ...]:
+        """Count a plane's evidence in; the channels whose contradiction it made or ended."""
+        measures = record.measures
+        if measures.evidence is None:
+            return ()
+        noise = measures.quality.noise if measures.quality else None
+        return self.depths.note(record.source.path, record.channel, measures.evidence, noise)
 
-    def depth_verdicts(self, channels: tuple[str, ...], declared: int) -> dict[str, ChannelDepth]:
-        """What the planes so far say of the declared bit depth: reached, or not (yet) shown."""
-        verdicts = {}
-        for channel in channels:
-            bits, path = self.level_bits.get(channel, (0, ""))
-            if bits == declared:
-                verdicts[channel] = ChannelDepth(declared, Verdict.CONSISTENT, f"{path} uses bit {bits}")
-            else:
-                said = (
-                    f"the most seen are {bits} bits, in {path}; a dim sample looks the same" if bits else "no plane yet"
-                )
-                verdicts[channel] = ChannelDepth(declared, Verdict.UNDECIDED, said)
-        return verdicts
+    def note_pixels(self, record: PlaneRecord) -> Finding:
+        """Compare a plane's pixels with those of all others."""
+        if record.measures.pixel_digest is None or not is_telling(record.measures):
+            return Finding(None, self.lookalikes.drop(record.source.path))
+        stamp = (record.source.size_bytes, record.source.mtime_ns)
+        bearer = Bearer(record.id, record.channel, stamp)
+        return self.lookalikes.note(record.source.path, record.measures.pixel_digest, bearer)
 
 
 def restore_well(plate: PlateBook, well: RestoredWell) -> WellBook:
@@ -294,7 +299,8 @@ def restore_well(plate: PlateBook, well: RestoredWell) -> WellBook:
     book = plate.well(well.well)
     for record in (use.plane for use in well.inputs):
         plate.expectation.name_plane(book.when, record.id.site.site, record.channel, record.id.z)
-        plate.note_bits(record)
+        plate.note_depth(record)
+        plate.note_pixels(record)
         book.place(record)
     book.dispatched.update(well.predicted)
     book.first_plane_at, book.last_plane_at = well.first_plane_at, well.last_plane_at
@@ -313,11 +319,13 @@ def restore_rejection(plate: PlateBook, rejection: Rejection) -> WellBook | None
         return None
     book = plate.well(plane.site.well)
     plate.expectation.name_plane(book.when, plane.site.site, channel, plane.z)
+    if rejection.evidence is not None:
+        plate.depths.note(rejection.path, channel, rejection.evidence)
     key = (plane.site.site, channel, plane.z)
     news = book.last_plane_at is None or book.holds(key, rejection.path)
     book.remove(key, rejection.path)
     if rejection.reason is Reason.DUPLICATE_PLANE:
         book.copies[rejection.path] = (key, rejection.sha256 or "")
-    elif rejection.reason is not Reason.DUPLICATE_CHANNEL:
+    elif rejection.reason is not Reason.DUPLICATE_CHANNEL or rejection.pixel_digest:
         book.rejected[rejection.path] = key
     return book if news else None

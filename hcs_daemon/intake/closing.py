@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from hcs_daemon.intake.assembly import Census, PlateBook, WellBook, site_key
 from hcs_daemon.intake.state import IntakeState
-from hcs_daemon.plate import PROJECTION_Z
+from hcs_daemon.plate import PROJECTION_Z, WellId
 from hcs_daemon.records import ChannelImage, InputUse, LackingPlane, PlateNews, WellClosed
 from hcs_daemon.telemetry import Event, get_log
 from hcs_daemon.vocabulary import PlaneOutcome, PlateState, Used
@@ -83,6 +83,7 @@ class Closing:
         if growing and not timed_out and (book.sent_decided or not decided):
             return False
         self._state.shut(book.well)
+        plate.news_due = True  # what is odd about the plate may be another now
         per_well = self._state.settings.expect.sites_per_well
         if timed_out and census.expected > plate.expectation.learned_sites and not per_well:
             plate.expectation.learned_sites = census.expected
@@ -140,12 +141,18 @@ class Closing:
         self, plate: PlateBook, book: WellBook, census: Census, inputs: tuple[InputUse, ...], unready: str
     ) -> tuple[str, ...]:
         said = [unready] if unready else []
+        said += [
+            f"nothing of this well is analysed, for {channel} is not of {plate.depths.declared} bits as declared: {why}"
+            for channel, why in plate.depths.contradicted.items()
+        ]
         if census.unnamed:
             said.append(f"{census.unnamed} of {census.expected} expected sites never appeared")
         said += _lacking_in_words(census.lacking)
         said += _mixed_in_words(book, census)
         said += _projected_in_words(plate, census)
         said += plate.expectation.short_stacks(book.when)[:LACKING_NAMED]
+        said += plate.coverage.of_well(book.well, plate.expectation.channels, self._settled(plate))
+        said += plate.lookalikes.copies(book.well)[:LACKING_NAMED]
         other_z = sum(use.used is Used.OTHER_Z for use in inputs)
         if other_z:
             projection = plate.expectation.projection
@@ -188,7 +195,6 @@ class Closing:
         return rested and bool(expected) and expected <= closed
 
     def _news(self, plate: PlateBook) -> PlateNews:
-        expect = self._state.settings.expect
         return PlateNews(
             acquisition=plate.acquisition,
             state=plate.state,
@@ -198,7 +204,7 @@ class Closing:
             shape=plate.shape,
             pixel_size_um=plate.expectation.pixel_size_um(),
             expected=plate.expectation.summary(),
-            bit_depth=plate.depth_verdicts(self._state.channels, expect.bit_depth),
+            bit_depth=plate.depths.verdicts(self._state.channels),
             counts={
                 **Counter({outcome.value: 0 for outcome in PlaneOutcome}),
                 **plate.counts,
@@ -210,7 +216,16 @@ class Closing:
             layout=plate.expectation.manifest.layout,
             flatfield=plate.expectation.flatfield_words(),
             problem=plate.expectation.problem(),
+            warnings=(
+                *plate.coverage.of_plate(plate.expectation.channels, self._settled(plate)),
+                *sorted(plate.lookalikes.copies())[:LACKING_NAMED],
+            ),
         )
+
+    def _settled(self, plate: PlateBook) -> list[WellId]:
+        """The wells of which no more is waited for."""
+        waited_for = self._state.open_wells
+        return [well for well, book in plate.wells.items() if book.first_plane_at and well not in waited_for]
 
 
 LACKING_NAMED = 12

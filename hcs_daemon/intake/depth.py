@@ -4,12 +4,13 @@ The verdict depends on which planes were read, not on their order. Rules and fig
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Final, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hcs_daemon.intake.forensics import BLOCK_BITS, FULL_SCALES, cut_at, is_piled, prove
 from hcs_daemon.levels import BIN_EDGES
@@ -22,7 +23,7 @@ _CAMERAS: Final = (7, 8, 10, 12, 14)
 _FEW_PIXELS = 8
 """Beyond a full scale lies so many pixels at least: a hot one is no evidence."""
 _SUPPORT = 2
-"""One odd plane decides nothing."""
+"""One odd plane among others decides nothing."""
 _STOPPED = 4
 """So many planes whose highest value is a full scale, though none piles up there."""
 _SEVERAL = 3
@@ -32,7 +33,7 @@ _TELLING_LEVELS = 64
 """A plane of so many distinct values would show a multiple or a comb if it were made like the others."""
 _BEYOND_SHARE = 0.2
 """So large a share of planes beyond the declared depth is no accident."""
-_BLOCK_RATIO, _BLOCK_SURE = 1.8, 15.0
+_BLOCK_RATIO, _BLOCK_SURE = 1.3, 15.0
 """Steps at the edges of blocks so much higher than others, and by so many of their standard deviations."""
 
 
@@ -54,6 +55,7 @@ class DepthBook:
 
     declared: int
     _planes: dict[str, tuple[PlaneEvidence, float | None]] = field(default_factory=dict)
+    _histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(BIN_EDGES) - 1, np.int64))
     _counts: Counter[tuple[str, int]] = field(default_factory=Counter)
     _highest: Counter[int] = field(default_factory=Counter)
     _blocks: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -69,6 +71,10 @@ class DepthBook:
         before = self._planes.pop(path, None)
         if before is not None:
             self._tally(before[0], -1)
+
+    def sound(self) -> Iterator[str]:
+        """The paths of planes of which nothing is proven."""
+        return (path for path, (evidence, _) in self._planes.items() if prove(evidence, self.declared) is None)
 
     @property
     def contradiction(self) -> str:
@@ -86,11 +92,14 @@ class DepthBook:
             ruling.evidence,
             confidence=round(1 - 0.5**ruling.planes, 4),
             planes=len(self._planes),
-            histogram=pooled(evidence for evidence, _ in self._planes.values()),
+            histogram=tuple(int(count) for count in self._histogram) if self._planes else (),
             noise_floor=round(median(noises), 3) if noises else None,
         )
 
     def _tally(self, evidence: PlaneEvidence, change: int) -> None:
+        self._histogram[evidence.first_bin : evidence.first_bin + len(evidence.histogram)] += change * np.array(
+            evidence.histogram
+        )
         tellings = _tellings(evidence, self.declared)
         for what in tellings:
             _add(self._counts, what, change)
@@ -113,15 +122,15 @@ class DepthBook:
             return _Ruling(Verdict.UNDECIDED, "no plane yet")
         fewer = self._next_below()
         reached, top = self._counts["past", fewer], (1 << fewer) - 1
-        if reached >= _SUPPORT:
-            words = f"{self._of_all(reached)} have values beyond {top}, more than {fewer} bits hold"
+        if reached and (reached >= _SUPPORT or reached == len(self._planes)):
+            words = f"{self._of_all(reached, 'has', 'have')} values beyond {top}, more than {fewer} bits hold"
             return _Ruling(Verdict.CONSISTENT, f"{words}; {self._outermost()}", reached)
         if reached:
-            words = f"{self._of_all(1)} has values beyond {top}, and one odd plane decides nothing"
+            words = f"{self._of_all(1, 'has')} values beyond {top}, and one odd plane decides nothing"
         else:
             words = (
-                f"none of {len(self._planes)} planes has values beyond {top}: a dim sample and a {fewer}-bit camera"
-                " that never saturates look the same"
+                f"{self._of_all(0, 'has')} {_FEW_PIXELS} pixels or more beyond {top}: a dim sample and a {fewer}-bit"
+                " camera that never saturates look the same"
             )
         return _Ruling(Verdict.UNDECIDED, f"{words}; {self._outermost()}")
 
@@ -132,8 +141,8 @@ class DepthBook:
             past = self._past((1 << bits) - 1) if stopped else 0
             enough = piled >= _SUPPORT or (piled and stopped >= _SEVERAL) or stopped >= _STOPPED
             words = (
-                f"{self._of_all(stopped)} end at {(1 << bits) - 1}, the full scale of {bits} bits, {piled} of them with"
-                f" a pile of pixels there, and {past or 'none'} beyond it"
+                f"{self._of_all(stopped, 'ends', 'end')} at {(1 << bits) - 1}, the full scale of {bits} bits, {piled}"
+                f" of them with a pile of pixels there, and {past or 'none'} beyond it"
             )
             if enough and past * _OUTWEIGHS <= stopped:
                 return _Ruling(Verdict.CONTRADICTED, words, stopped - past)
@@ -156,8 +165,8 @@ class DepthBook:
         if past * _OUTWEIGHS > planes:
             return None
         words = (
-            f"{self._of_all(planes)} pile up at their highest value, {level}, and {past or 'none'} have values beyond"
-            f" it: what saturates there gives fewer than {self.declared} bits"
+            f"{self._of_all(planes, 'piles', 'pile')} up at the highest value, {level}, and {past or 'none'} have"
+            f" values beyond it: what saturates there gives fewer than {self.declared} bits"
         )
         return _Ruling(Verdict.CONTRADICTED, words, planes - past)
 
@@ -166,7 +175,7 @@ class DepthBook:
         proven = self._counts["proven", 0]
         if proven < _SEVERAL or self._counts["telling", 0]:
             return None
-        words = f"{self._of_all(proven)} are proven to be scaled or changed, each by itself, and no other one can tell"
+        words = f"{self._of_all(proven, 'is', 'are')} proven to be scaled or changed, and none of the others can tell"
         return _Ruling(Verdict.CONTRADICTED, words, proven)
 
     def _outgrown(self) -> _Ruling | None:
@@ -174,7 +183,7 @@ class DepthBook:
         beyond, full = self._counts["outgrown", 0], self._counts["full", 0]
         if beyond < max(_SEVERAL, _OUTWEIGHS * full, _BEYOND_SHARE * len(self._planes)):
             return None
-        words = f"{self._of_all(beyond)} have values beyond {(1 << self.declared) - 1}"
+        words = f"{self._of_all(beyond, 'has', 'have')} values beyond {(1 << self.declared) - 1}"
         return _Ruling(Verdict.CONTRADICTED, words, beyond - full)
 
     def _filled_up(self) -> _Ruling | None:
@@ -202,12 +211,14 @@ class DepthBook:
         """How many sound planes go beyond a level."""
         return sum(planes for highest, planes in self._highest.items() if highest > level)
 
-    def _of_all(self, planes: int) -> str:
-        return f"{planes} of {len(self._planes)} planes"
+    def _of_all(self, planes: int, verb: str, plural: str = "") -> str:
+        if len(self._planes) == 1:
+            return f"its one plane {verb}" if planes else f"its one plane {verb} not"
+        return f"{planes or 'none'} of {len(self._planes)} planes {plural if planes > 1 and plural else verb}"
 
     def _outermost(self) -> str:
         path = max(self._planes, key=lambda name: (self._planes[name][0].highest, name))
-        return f"the highest value is {self._planes[path][0].highest}, in {path}"
+        return f"the highest value is {self._planes[path][0].highest}, in {'/'.join(path.split('/')[-2:])}"
 
     def _next_below(self) -> int:
         return max(bits for bits in _CAMERAS if bits < self.declared)
@@ -250,9 +261,43 @@ def _pixels_past(evidence: PlaneEvidence, bits: int) -> int:
     return sum(evidence.histogram[max(0, first) :])
 
 
-def pooled(planes: Iterable[PlaneEvidence]) -> tuple[int, ...]:
-    """The histogram of all their pixels, a count for each bin; empty of no planes."""
-    total = np.zeros(len(BIN_EDGES) - 1, np.int64)
-    for evidence in planes:
-        total[evidence.first_bin : evidence.first_bin + len(evidence.histogram)] += evidence.histogram
-    return tuple(int(count) for count in total) if total.any() else ()
+@dataclass(slots=True)
+class PlateDepths:
+    """The channels of a plate. declared: bits. contradicted: channel -> why, of those that are for now."""
+
+    declared: int
+    contradicted: dict[str, str] = field(default_factory=dict)
+    _books: dict[str, DepthBook] = field(default_factory=dict)
+    _channels: dict[str, str] = field(default_factory=dict)
+
+    def note(self, path: str, channel: str, evidence: PlaneEvidence, noise: float | None = None) -> tuple[str, ...]:
+        """Count a plane in; the channels whose contradiction it made or ended."""
+        turned = self.forget(path) if self._channels.get(path, channel) != channel else ()
+        self._channels[path] = channel
+        book = self._books.setdefault(channel, DepthBook(self.declared))
+        book.note(path, evidence, noise)
+        return (*turned, *self._look(channel))
+
+    def forget(self, path: str) -> tuple[str, ...]:
+        """The bytes of this path count no more; the channels whose contradiction that made or ended."""
+        channel = self._channels.pop(path, None)
+        if channel is None:
+            return ()
+        self._books[channel].forget(path)
+        return self._look(channel)
+
+    def sound(self, channel: str) -> Iterator[str]:
+        """The paths of a channel's planes of which nothing is proven."""
+        return self._books[channel].sound() if channel in self._books else iter(())
+
+    def verdicts(self, channels: Iterable[str]) -> dict[str, ChannelDepth]:
+        """The verdict on each channel so far."""
+        return {channel: self._books.get(channel, DepthBook(self.declared)).verdict() for channel in channels}
+
+    def _look(self, channel: str) -> tuple[str, ...]:
+        before, now = channel in self.contradicted, self._books[channel].contradiction
+        if now:
+            self.contradicted[channel] = now
+        else:
+            self.contradicted.pop(channel, None)
+        return (channel,) if before != bool(now) else ()

@@ -58,6 +58,11 @@ class Expectation:
         self._ids_promised: set[str] = set()
         self._is_plan = False
 
+    @property
+    def bit_depth(self) -> int:
+        """The bits that carry information, as declared."""
+        return self._expect.bit_depth
+
     # ---- what it is told
 
     def promise(self, name: str, manifest: Manifest) -> bool:

@@ -120,6 +120,8 @@ class History:
         for book in plate.wells.values():
             for path in book.orphans():
                 self.distrust(plate.acquisition, path)
+            if plate.depths.contradicted and book.published is not None:
+                state.touch(book)  # that run was stopped before it revised the well
 
     def _say_redone(self, plate: PlateBook, hint: str) -> None:
         self._log.warning(

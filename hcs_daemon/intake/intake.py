@@ -105,6 +105,7 @@ class Intake:
             dispatch=self._loading.dispatch,
             dispatch_all=self._loading.dispatch_all,
             look_again=self._look_again,
+            look_for=self._look_for,
             look_for_first=self._look_for_first,
         )
         self._closing = Closing(state, self._loading.dispatch_counted)
@@ -116,6 +117,7 @@ class Intake:
         self._unopened: set[Path] = set()  # metadata and bundles, which say what else there is
         self._now = 0.0
         self._stopping = False
+        self._all_met = False  # every file that was there when this run began
         self.to_device: deque[ToDevice] = state.to_device
         self.to_publish: deque[ToPublish] = state.to_publish
 
@@ -129,6 +131,9 @@ class Intake:
         report = replace(report, sightings=tuple(filter(self._concerns_us, report.sightings)))
         for sighting in report.sightings if self._backlog is None else self._backlog.let_through(report):
             self._see(sighting, now)
+        if report.finished and not self._all_met:
+            self._all_met = True
+            self._look_at_the_lonely()
         if report.finished and self._finite:
             self._closing.all_named = True
 
@@ -251,7 +256,9 @@ class Intake:
         self._state.files[file.path] = file
         if address is not None:
             file.plane = _plane_of(address)
-            file.channel = self._plate(file, now).expectation.names.name_of(address)
+            plate = self._plate(file, now)
+            file.channel = plate.expectation.names.name_of(address)
+            plate.coverage.note(file.channel_name, file.plane.site.well)
         if not self._is_as_before(file):
             self._route(file, now)
 
@@ -280,6 +287,7 @@ class Intake:
             return False
         file.rejection, file.outcome = before.rejection, before.outcome
         file.decided = (before.size_bytes, before.mtime_ns) == (file.size_bytes, file.mtime_ns)
+        self._verdicts.recall_pixels(file)
         return file.decided
 
     def _route(self, file: FileEntry, now: float) -> None:
@@ -350,6 +358,7 @@ class Intake:
         self._history.redo(plate)
         expectation = Expectation(self._settings.expect, self._state.channels)
         fresh = PlateBook(plate.acquisition, plate.folder, expectation, plate.instrument, touched_s=now)
+        fresh.coverage = plate.coverage
         for name, manifest in plate.expectation.manifests.items():
             expectation.promise(name, manifest)
         self._state.plates[plate.acquisition] = fresh
@@ -554,6 +563,21 @@ class Intake:
             return
         self._state.await_verdict(file)
         self._settling.see(file.sighting, self._now)
+
+    def _look_for(self, plate: PlateBook, name: str) -> None:
+        """Look at a file once more, also at one that this run has not met, which may be gone."""
+        path = self._state.path_of(name)
+        if path in self._state.files or split_page(path)[1] is not None:
+            self._look_again(plate, name)
+            return
+        self._history.distrust(plate.acquisition, name)
+        self._meet(Sighting(path, 0, 0), self._now)
+
+    def _look_at_the_lonely(self) -> None:
+        """Files that an earlier run refused for others' pixels, and those others are there no longer."""
+        for plate in self._state.plates.values():
+            for name in [] if plate.outdated else plate.lookalikes.lonely():
+                self._look_again(plate, name)
 
     # ---- wells and plates
 

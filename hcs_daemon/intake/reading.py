@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from hcs_daemon.records import (
     StableFile,
     StepRecord,
 )
-from hcs_daemon.steps import measure
+from hcs_daemon.steps import digest_of, measure
 from hcs_daemon.tiff import MAX_PLANE_BYTES, DecodedTiff, TiffProblem, TiffTags, decode_page, decode_plane
 from hcs_daemon.vocabulary import Reason
 
@@ -128,6 +128,7 @@ def read_plane(
     wrong = contradiction(record, address, decoded.pixels, measures, expected) if record is not None else None
     if wrong is not None:
         return Refused(wrong, sha256)
+    measures = replace(measures, pixel_digest=digest_of(decoded.pixels))
     return Decoded(sha256, decoded.pixels, measures, facts_of(decoded.tags), record)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from hcs_daemon.intake.validation import Refusal
+from hcs_daemon.records import PlaneEvidence
 from hcs_daemon.vocabulary import Reason
 
 
@@ -100,6 +101,17 @@ def contradiction(problem: str) -> Refusal:
         Reason.METADATA_MISMATCH,
         problem,
         "no well of the plate is analysed until it is corrected; a finished plate is then done by `hcs-daemon process`",
+    )
+
+
+def contradicted_channel(channel: str, declared: int, why: str, evidence: PlaneEvidence) -> Refusal:
+    """The planes of a channel together contradict the declared bit depth. why: in words."""
+    return Refusal(
+        Reason.BIT_DEPTH,
+        f"{channel} is not of {declared} bits as declared: {why}",
+        "set expect.bit_depth to what the camera gives, or export the raw images; it is read again if later planes"
+        " show otherwise",
+        evidence=evidence,
     )
 
 

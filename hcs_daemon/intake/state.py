@@ -46,6 +46,12 @@ class FileEntry:
     instrument: str = ""
 
     @property
+    def channel_name(self) -> str:
+        """Its channel by the settings' name, else as the instrument calls it; empty for no plane."""
+        named = self.address.channel_name if self.address else ""
+        return self.channel or named or (self.plane.channel if self.plane else "")
+
+    @property
     def is_of_a_plate(self) -> bool:
         """Whether what is said of it stands with its plate: planes, and metadata."""
         return self.plane is not None or self.kind is FileKind.METADATA

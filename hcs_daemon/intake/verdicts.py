@@ -1,6 +1,6 @@
 """What becomes of a file that was read: a plane in its well's book, or a line in `rejected.jsonl`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from hcs_daemon.instruments.own_record import OwnRecord
@@ -9,12 +9,13 @@ from hcs_daemon.intake.assembly import PlaneKey, PlateBook, WellBook, key_of, si
 from hcs_daemon.intake.cache import PixelCache
 from hcs_daemon.intake.expectation import differs
 from hcs_daemon.intake.history import History, outcome_of
+from hcs_daemon.intake.lookalikes import Bearer
 from hcs_daemon.intake.reading import Decoded, Twin
 from hcs_daemon.intake.record_check import constants_of
 from hcs_daemon.intake.state import FileEntry, IntakeState
 from hcs_daemon.intake.validation import Refusal
 from hcs_daemon.plate import PROJECTION_Z
-from hcs_daemon.records import ChannelFacts, Pixels, PlaneRecord, Rejection, SourceFile, StableFile
+from hcs_daemon.records import ChannelFacts, Pixels, PlaneEvidence, PlaneRecord, Rejection, SourceFile, StableFile
 from hcs_daemon.telemetry import Event, get_log
 from hcs_daemon.vocabulary import PlaneOutcome, Reason
 
@@ -26,8 +27,8 @@ class Verdicts:
     """Accepts and refuses. Owned by the intake thread.
 
     dispatch: told of a site that got a plane. dispatch_all: told of a plate whose pixel size is known now. look_again:
-    told the name of a file whose verdict may be another now. look_for_first: told of a file with the bytes of another
-    at its address, and that one's name; answered by `pair`.
+    told the name of a file whose verdict may be another now. look_for: likewise, and it may be gone. look_for_first:
+    told of a file with the bytes of another at its address, and that one's name; answered by `pair`.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Verdicts:
         dispatch: Callable[[PlateBook, WellBook, int], None],
         dispatch_all: Callable[[PlateBook], None],
         look_again: Callable[[PlateBook, str], None],
+        look_for: Callable[[PlateBook, str], None],
         look_for_first: Callable[[FileEntry, PlaneRecord, str], None],
     ) -> None:
         self._state = state
@@ -47,6 +49,7 @@ class Verdicts:
         self._dispatch = dispatch
         self._dispatch_all = dispatch_all
         self._look_again = look_again
+        self._look_for = look_for
         self._look_for_first = look_for_first
         self._log = get_log()
 
@@ -102,6 +105,51 @@ class Verdicts:
             self._look_again(plate, name)
         return ruling.refusal
 
+    def _doubt_of_depth(self, plate: PlateBook, record: PlaneRecord) -> Refusal | None:
+        """Count what the plane's pixels say of its channel's bit depth; a refusal while all together contradict it."""
+        self._reconsider(plate, plate.note_depth(record))
+        why, evidence = plate.depths.contradicted.get(record.channel), record.measures.evidence
+        if why is None or evidence is None:
+            return None
+        return refusals.contradicted_channel(record.channel, plate.depths.declared, why, evidence)
+
+    def _count_depth(self, file: FileEntry, evidence: PlaneEvidence | None) -> None:
+        """Count what a refused plane's pixels say, if anything; what was counted of its file before counts no more."""
+        if file.plane is None:
+            return
+        plate = self._state.plates[file.acquisition]
+        if evidence is None or file.channel is None:
+            self._reconsider(plate, plate.depths.forget(file.name))
+        else:
+            self._reconsider(plate, plate.depths.note(file.name, file.channel, evidence))
+
+    def _reconsider(self, plate: PlateBook, channels: Iterable[str]) -> None:
+        """The contradiction of these channels began or ended: each of the plate's wells is another now."""
+        for channel in channels:
+            why = plate.depths.contradicted.get(channel)
+            self._log.warning(
+                Event.CHANNEL_RECONSIDERED if why is None else Event.CHANNEL_CONTRADICTED,
+                plate=plate.acquisition.plate,
+                acquisition=plate.acquisition.acquisition,
+                channel=channel,
+                declared_bits=plate.depths.declared,
+                detail=why
+                or "its planes do not contradict the declared bit depth any more; its refused ones are read again",
+            )
+            plate.news_due = True
+            if why is None:
+                self._look_at(plate, self._refused_for_their_channel(plate, channel))
+            self._dispatch_all(plate)
+
+    def _refused_for_their_channel(self, plate: PlateBook, channel: str) -> list[str]:
+        """The files of a channel of which nothing is proven; of those that were not met yet also accepted ones."""
+        found = []
+        for name in plate.depths.sound(channel):
+            file = self._state.files.get(self._state.path_of(name))
+            if file is None or (file.rejection is not None and file.rejection.reason is Reason.BIT_DEPTH):
+                found.append(name)
+        return found
+
     def _keep(self, plate: PlateBook, record: PlaneRecord, pixels: Pixels) -> None:
         """Hold the pixels of a plane that will be analysed, as one image a channel."""
         well = record.id.site.well
@@ -124,18 +172,25 @@ class Verdicts:
             self._place(file, plate, record, shape, now)
         return True
 
-    def refuse(self, file: FileEntry, refusal: Refusal, sha256: str | None, now: float) -> None:
+    def refuse(
+        self, file: FileEntry, refusal: Refusal, sha256: str | None, now: float, *, pixel_digest: str | None = None
+    ) -> None:
         """Reject a file: one line, one log line, one count; the plate goes on.
 
-        The same file judged the same again has its line already, and is no news of its well.
+        The same file judged the same again has its line already, and is no news of its well. pixel_digest: where it is
+        refused because another file has its pixels.
         """
         before = file.rejection
         same = before is not None and (before.reason, before.sha256) == (refusal.reason, sha256)
         if same and file.decided:
             return
         file.decided = True
-        self._take_back(file, refusal)
+        if pixel_digest is None:
+            self._let_pixels_go(file)
+        another_may_come = pixel_digest is None and refusal.reason in _SAYS_NOTHING_OF_ITS_PLANE
+        self._take_back(file, refusal.reason, another_may_come=another_may_come)
         self._note_verdict(file, now)
+        self._count_depth(file, refusal.evidence)
         rejection = Rejection(
             at=self._state.now_utc(),
             path=file.name,
@@ -148,6 +203,8 @@ class Verdicts:
             acquisition=file.acquisition if file.is_of_a_plate else None,
             plane=file.plane,
             channel=file.channel,
+            pixel_digest=pixel_digest,
+            evidence=refusal.evidence,
         )
         file.rejection = rejection
         if same:
@@ -180,6 +237,7 @@ class Verdicts:
         self._recount(file, None)
         if file.plane is not None:
             plate = self._state.plates[file.acquisition]
+            plate.coverage.drop(file.channel_name, file.plane.site.well)
             plate.undecided.pop(file.name, None)
             plate.nameless.pop(file.name, None)
         del self._state.files[file.path]
@@ -187,6 +245,8 @@ class Verdicts:
     def rename(self, file: FileEntry, name: str | None) -> None:
         """The plane is of another channel than was known: what was made of it under that name counts no more."""
         book, key = self._state.book_of(file), _key(file)
+        self._let_pixels_go(file)
+        self._count_depth(file, None)
         if book is not None and key is not None:
             self._state.settle_account(file)
             plate = self._state.plates[file.acquisition]
@@ -196,7 +256,11 @@ class Verdicts:
             alike = (other.plane == file.plane for other in self._state.files.values() if other is not file)
             if not any(alike):
                 plate.expectation.unname_plane(book.when, *key)
-        file.channel = name
+        before, file.channel = file.channel_name, name
+        if file.plane is not None:
+            coverage = self._state.plates[file.acquisition].coverage
+            coverage.drop(before, file.plane.site.well)
+            coverage.note(file.channel_name, file.plane.site.well)
 
     def withdraw(self, file: FileEntry, why: str) -> None:
         """Take the file's standing line back, if it has one."""
@@ -227,10 +291,13 @@ class Verdicts:
         plate = self._state.plates[file.acquisition]
         plate.undecided.pop(file.name, None)
         book, key = self._state.book_of(file), _key(file)
-        if book is None or key is None or file.rejection is not None:
+        disputed = plate.lookalikes.is_disputed(file.name)
+        if disputed or file.rejection is not None:
+            self._let_pixels_go(file)
+        if book is None or key is None or file.rejection is not None or plate.depths.contradicted:
             return
         images = plate.site_images(book, key[0])
-        if images is None or book.dispatched.get(key[0]) != site_key(images):
+        if images is None or disputed or book.dispatched.get(key[0]) != site_key(images):
             self._remove(plate, book, key, file)
             self._recount(file, None)
 
@@ -259,6 +326,7 @@ class Verdicts:
         if file is None:
             self._history.forget(plate, name)
             return
+        self._count_depth(file, None)
         self._state.settle_account(file)
         self._recount(file, None)
 
@@ -273,6 +341,17 @@ class Verdicts:
         if (other := self._other_channel(book, file)) is not None:
             self.refuse(file, refusals.two_channels(*other), record.source.sha256, now)
             return
+        finding = plate.note_pixels(record)
+        self._look_at(plate, finding.look_again)
+        if finding.refusal is not None:
+            self._cache.drop((record.id.site, record.channel), record.part)
+            digest = record.measures.pixel_digest
+            self.refuse(file, finding.refusal, record.source.sha256, now, pixel_digest=digest)
+            return
+        if (doubt := self._doubt_of_depth(plate, record)) is not None:
+            self._cache.drop((record.id.site, record.channel), record.part)
+            self.refuse(file, doubt, record.source.sha256, now)
+            return
         twin = book.place(record)
         if twin is not None:
             self._look_for_first(file, record, twin)
@@ -280,11 +359,30 @@ class Verdicts:
         self.withdraw(file, "the file is whole now and was accepted")
         file.decided, file.tries = True, 0
         self._note_folder(plate, file)
-        plate.note_bits(record)
         self._count(file, PlaneOutcome.ACCEPTED)
         self._note_verdict(file, now)
         self._free_copies(plate, book)
         self._dispatch(plate, book, record.id.site.site)
+
+    def recall_pixels(self, file: FileEntry) -> None:
+        """An earlier run refused the file, which is there still, for its pixels, whatever they are by now."""
+        digest = file.rejection.pixel_digest if file.rejection else None
+        if file.plane is None or file.channel is None or digest is None:
+            return
+        plate = self._state.plates[file.acquisition]
+        assert file.rejection is not None
+        stamp = (file.rejection.size_bytes, file.rejection.mtime_ns)
+        bearer = Bearer(file.plane, file.channel, stamp, refused=True)
+        self._look_at(plate, plate.lookalikes.note(file.name, digest, bearer).look_again)
+
+    def _let_pixels_go(self, file: FileEntry) -> None:
+        if file.plane is not None:
+            plate = self._state.plates[file.acquisition]
+            self._look_at(plate, plate.lookalikes.drop(file.name))
+
+    def _look_at(self, plate: PlateBook, names: Iterable[str]) -> None:
+        for name in names:
+            self._look_for(plate, name)
 
     def _other_channel(self, book: WellBook, file: FileEntry) -> tuple[str, str, str] | None:
         """A plane at this address whose name calls its channel otherwise: path, its channel's name, and this one's."""
@@ -310,18 +408,18 @@ class Verdicts:
             hint="both claim to be this plate and acquisition, and of two planes the later counts: rename one of them",
         )
 
-    def _take_back(self, file: FileEntry, refusal: Refusal) -> None:
+    def _take_back(self, file: FileEntry, reason: Reason, *, another_may_come: bool) -> None:
         """A plane of a well will not come, or is there no more."""
         book, key = self._state.book_of(file), _key(file)
         if book is None or key is None:
             return
         plate = self._state.plates[file.acquisition]
         self._remove(plate, book, key, file)
-        if refusal.reason in _SAYS_NOTHING_OF_ITS_PLANE:
+        if another_may_come:
             book.rejected.pop(file.name, None)
         else:
             book.rejected[file.name] = key
-        if refusal.reason is not Reason.DUPLICATE_PLANE:
+        if reason is not Reason.DUPLICATE_PLANE:
             book.copies.pop(file.name, None)
 
     def _remove(self, plate: PlateBook, book: WellBook, key: PlaneKey, file: FileEntry) -> None:
