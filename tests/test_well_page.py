@@ -398,6 +398,12 @@ def test_a_saturated_channel_is_said_in_words() -> None:
     assert "Mito: 1.2 % of the pixels at full scale" in words_of(page, "Warnings lines")
 
 
+@pytest.mark.parametrize(("flag", "said"), [("out_of_focus:DNA", "DNA: out of focus"), ("empty", "empty")])
+def test_a_flag_is_said_in_words(flag: str, said: str) -> None:
+    page = lay_out(explained_picture(quality=QualityEntry(focus={}, saturated_fraction={}, flags=[flag])))
+    assert words_of(page, "Warnings lines") == said
+
+
 def test_a_problem_that_is_a_warning_already_is_not_said_twice() -> None:
     picture = explained_picture(warnings=["site 3 could not be explained: too large"])
     page = lay_out(replace(picture, problem="site 3 could not be explained: too large"))

@@ -184,7 +184,7 @@ def warnings(picture: WellPicture) -> list[str]:
         if kind == "saturated" and share is not None:
             said.append(f"{channel}: {100 * share:.2g} % of the pixels at full scale; their light is not known")
         else:
-            said.append(flag)
+            said.append(f"{channel}: {kind.replace('_', ' ')}" if channel else kind)
     problem = picture.problem
     shown_elsewhere = picture.panels is None or not problem or problem in "; ".join(result.warnings)
     return list(dict.fromkeys(said if shown_elsewhere or problem is None else [problem, *said]))
