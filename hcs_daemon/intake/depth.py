@@ -18,6 +18,7 @@ from hcs_daemon.records import ChannelDepth, PlaneEvidence
 from hcs_daemon.vocabulary import Verdict
 
 _Key = TypeVar("_Key")
+_SUREST: Final = 0.9999
 _CAMERAS: Final = (7, 8, 10, 12, 14)
 """Depths below a declared one that its values must go beyond; no camera has 7 bits, half of 8 must be used."""
 _FEW_PIXELS = 8
@@ -90,7 +91,7 @@ class DepthBook:
             self.declared,
             ruling.verdict,
             ruling.evidence,
-            confidence=round(1 - 0.5**ruling.planes, 4),
+            confidence=min(round(1 - 0.5**ruling.planes, 4), _SUREST),
             planes=len(self._planes),
             histogram=tuple(int(count) for count in self._histogram) if self._planes else (),
             noise_floor=round(median(noises), 3) if noises else None,
@@ -217,7 +218,7 @@ class DepthBook:
         return f"{planes or 'none'} of {len(self._planes)} planes {plural if planes > 1 and plural else verb}"
 
     def _outermost(self) -> str:
-        path = max(self._planes, key=lambda name: (self._planes[name][0].highest, name))
+        path = max(list(self.sound()) or self._planes, key=lambda name: (self._planes[name][0].highest, name))
         return f"the highest value is {self._planes[path][0].highest}, in {'/'.join(path.split('/')[-2:])}"
 
     def _next_below(self) -> int:
