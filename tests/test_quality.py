@@ -104,9 +104,10 @@ def test_a_good_plate_has_neither_flags_nor_notes() -> None:
     [
         (as_it_is, ()),
         (saturated, ("saturated:ER",)),
-        (of_channel("DNA", power_slope=-3.6, focus=0.03), ("out_of_focus:DNA",)),
+        (of_channel("DNA", power_slope=-4.2, focus=0.03), ("out_of_focus:DNA",)),
+        (of_channel("DNA", power_slope=-3.6, focus=0.03), ()),
         (of_channel("DNA", power_slope=-2.9, focus=0.03), ()),
-        (of_channel("DNA", power_slope=-3.6, focus=0.3), ()),
+        (of_channel("DNA", power_slope=-4.2, focus=0.3), ()),
         (of_channel("DNA", focus=0.01), ()),
         (of_channel("DNA", power_slope=None), ()),
         (of_channel("RNA", foreground_fraction=0.001, power_slope=None), ("blank:RNA",)),
@@ -114,14 +115,23 @@ def test_a_good_plate_has_neither_flags_nor_notes() -> None:
         (of_channel("AGP", debris_fraction=0.002), ("debris:AGP",)),
         (of_channel("AGP", debris_fraction=0.0004), ()),
         (of_channel("AGP", bright=40000.0), ("debris:AGP",)),
-        (of_channel("Mito", unevenness=0.4), ("uneven:Mito",)),
-        (of_channel("Mito", unevenness=0.4, foreground_fraction=0.7), ()),
+        (of_channel("Mito", unevenness=0.4, foreground_fraction=0.1), ("uneven:Mito",)),
+        (of_channel("Mito", unevenness=0.4, foreground_fraction=0.5), ()),
+        (of_channel("Mito", unevenness=0.19, foreground_fraction=0.1), ()),
         (of_channel("Mito", bright=200.0), ("dim:Mito",)),
         (of_channel("Mito", bright=2000.0), ()),
     ],
 )
 def test_a_poor_picture_is_flagged_beside_the_others_of_its_plate(change: Change, flags: tuple[str, ...]) -> None:
     assert beside(change) == flags
+
+
+def test_a_slight_blur_is_believed_where_half_the_channels_have_it() -> None:
+    def blurred(*channels: str) -> Change:
+        return lambda plane, _rng: measured(plane, power_slope=-3.5, focus=0.05) if plane.channel in channels else plane
+
+    assert beside(blurred("DNA", "ER")) == ()
+    assert beside(blurred("DNA", "ER", "Mito")) == ("out_of_focus:DNA", "out_of_focus:ER", "out_of_focus:Mito")
 
 
 def test_where_noise_hides_the_laplacian_the_power_slope_decides() -> None:
@@ -154,7 +164,8 @@ def test_a_well_has_the_flags_of_half_its_sites_and_each_site_has_its_own() -> N
     def change(plane: PlaneRecord, _rng: random.Random) -> PlaneRecord:
         site = plane.id.site.site
         plane = measured(plane, debris_fraction=0.01 if site == 1 and plane.channel == "DNA" else 0.0)
-        return measured(plane, unevenness=0.5) if site in {1, 2} and plane.channel == "ER" else plane
+        uneven = site in {1, 2} and plane.channel == "ER"
+        return measured(plane, unevenness=0.5, foreground_fraction=0.1) if uneven else plane
 
     found = QualityBook().judge([*good(), a_well("D04", change, sites=(1, 2, 3, 4), time=2)]).of(well_id("D04", 2))
     assert found.flags == ("uneven:ER",)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hcs_daemon.plate import WellId
 from hcs_daemon.publish.documents import SATURATED_FLAG, well_id
@@ -22,14 +23,14 @@ CONTEXT = 12
 """So many pictures of a channel that are not empty must be there before one is held against the others."""
 EMPTY_FRACTION, EMPTY_SHARE = 0.002, 0.05
 """A picture with less foreground is empty; or with less than this share of the plate's upper quartile."""
-BLUR_SLOPE, BLUR_SPREADS = 0.7, 4.0
+BLUR_SLOPE, BLUR_SLOPE_ALONE, BLUR_SPREADS = 0.7, 1.4, 4.0
 NOISE_SHARE = 0.3
 """From this share of the Laplacian's variance on that is noise, it tells nothing of the focus."""
 LAPLACIAN_OF_NOISE = 20.0
 """The variance of the Laplacian of white noise over the noise's own: the sum of the kernel's squares."""
-DEBRIS_FRACTION, DEBRIS_TIMES = 0.0005, 4.0
+DEBRIS_FRACTION, DEBRIS_TIMES = 0.001, 4.0
 ARTEFACT_LOG, ARTEFACT_SPREADS = math.log10(5), 6.0
-UNEVENNESS, UNEVEN_MORE, UNEVEN_SPREADS, UNEVEN_FOREGROUND = 0.2, 0.1, 5.0, 0.5
+UNEVENNESS, UNEVEN_MORE, UNEVEN_SPREADS, UNEVEN_FOREGROUND = 0.2, 0.1, 4.0, 0.5
 DIM_LOG, DIM_SPREADS = math.log10(5), 4.0
 
 _ROW = np.dtype(
@@ -86,25 +87,27 @@ class QualityBook:
 
     def judge(self, results: Iterable[WellResult], shape: tuple[int | None, int | None] = (None, None)) -> PlateQuality:
         """Judge all wells, each beside the others; their order plays no part. shape: rows and columns of the plate."""
-        numbers, flags = self._held_together(results)
-        return PlateQuality(_by_well(numbers, flags), notes_on(numbers, shape))
+        numbers, wells = self._held_together(results)
+        return PlateQuality(wells, notes_on(numbers, shape))
 
-    def _held_together(self, results: Iterable[WellResult]) -> tuple[PlateNumbers, dict[str, Mask]]:
-        """The numbers of all pictures, and each flag's pictures."""
+    def _held_together(self, results: Iterable[WellResult]) -> tuple[PlateNumbers, dict[WellId, WellQuality]]:
+        """The numbers of all pictures, and the wells with flags."""
         by_well = {well_id(result): result for result in results}
         wells = sorted(by_well)
         channels = by_well[wells[0]].channels if wells else []
         tables = [self._rows(well, by_well[well]) for well in wells]
         rows = np.concatenate([np.empty(0, _ROW), *tables])
         owner = np.repeat(np.arange(len(wells)), [len(table) for table in tables])
-        flags, empty = _flags(rows, channels)
-        return PlateNumbers(wells, owner, rows, empty, channels), flags
+        places, place = np.unique(np.stack([owner, rows["site"]], axis=1), axis=0, return_inverse=True)
+        flags = _flags(rows, place.reshape(-1))
+        numbers = PlateNumbers(wells, owner, rows, flags.get("blank", np.zeros(0, bool)), channels)
+        return numbers, _by_well(numbers, flags, np.bincount(places[:, 0], minlength=len(wells)))
 
     def flagged(self, result: WellResult, others: Iterable[WellResult]) -> WellResult:
         """The result with the flags that its pictures deserve beside those of the plate's other wells so far."""
         well = well_id(result)
         beside = (other for other in others if well_id(other) != well)
-        found = _by_well(*self._held_together([*beside, result])).get(well, WellQuality())
+        found = self._held_together([*beside, result])[1].get(well, WellQuality())
         quality = result.quality.model_copy(update={"flags": list(found.flags)})
         sites = [
             site.model_copy(update={"flags": list(found.sites.get(site.site, ()))}) for site in result.site_results
@@ -174,23 +177,30 @@ def _seconds(taken: datetime | None) -> float:
 # ---- flags
 
 
-def _flags(rows: Rows, channels: Sequence[str]) -> tuple[dict[str, Mask], Mask]:
-    """Flag -> the pictures that have it, and which pictures are empty."""
-    empty = np.zeros(len(rows), bool)
-    flags: dict[str, Mask] = {}
-    for number, channel in enumerate(channels):
-        mine = rows["channel"] == number
-        found = _flags_of_channel(rows[mine])
-        for flag, where in found.items():
-            flags[f"{flag}:{channel}"] = _spread_out(where, mine)
-        empty[mine] = found["blank"]
-    return flags, empty
+def _flags(rows: Rows, place: NDArray[np.intp]) -> dict[str, Mask]:
+    """Flag -> the pictures that have it. place: of each picture the number of its site."""
+    found: dict[str, Mask] = {}
+    for channel in np.unique(rows["channel"]):
+        mine = rows["channel"] == channel
+        for flag, where in _flags_of_channel(rows[mine]).items():
+            found.setdefault(flag, np.zeros(len(rows), bool))[mine] = where
+    if found:
+        found["out_of_focus"] &= found.pop("far") | _in_half(found["out_of_focus"], ~found["blank"], place)
+        found["uneven"] &= _emptiest(rows["foreground"], place)
+    return found
 
 
-def _spread_out(where: Mask, mine: Mask) -> Mask:
-    whole = np.zeros(len(mine), bool)
-    whole[mine] = where
-    return whole
+def _in_half(where: Mask, among: Mask, place: NDArray[np.intp]) -> Mask:
+    """Whether it is so of half the site's pictures: a lens blurs all channels, a compound may smooth one of them."""
+    so, all_of_it = np.bincount(place, where & among), np.bincount(place, among)
+    return np.asarray((2 * so >= all_of_it)[place], np.bool_)
+
+
+def _emptiest(foreground: Floats, place: NDArray[np.intp]) -> Mask:
+    """Of each site the picture with most background to be seen."""
+    least = np.full(int(place.max()) + 1, np.inf)
+    np.fmin.at(least, place, foreground)
+    return np.asarray(foreground == least[place])
 
 
 def _flags_of_channel(rows: Rows) -> dict[str, Mask]:
@@ -202,7 +212,8 @@ def _flags_of_channel(rows: Rows) -> dict[str, Mask]:
     filled = np.isfinite(foreground) & ~empty
     return {
         "saturated": rows["saturated"] > SATURATED_FLAG,
-        "out_of_focus": filled & _blurred(rows, filled),
+        "out_of_focus": filled & _blurred(rows, filled, BLUR_SLOPE),
+        "far": _blurred(rows, filled, BLUR_SLOPE_ALONE),
         "blank": empty,
         "debris": _debris(rows, filled),
         "uneven": _uneven(rows, filled),
@@ -210,17 +221,17 @@ def _flags_of_channel(rows: Rows) -> dict[str, Mask]:
     }
 
 
-def _blurred(rows: Rows, filled: Mask) -> Mask:
+def _blurred(rows: Rows, filled: Mask, least: float) -> Mask:
     """The power slope says so, and the Laplacian does not deny it: it is smaller, too, or is made of noise."""
     typical, _ = _typical(rows["focus"], filled)
     by_laplacian = (rows["focus"] < typical) | (rows["noisy"] > NOISE_SHARE)
-    return _beyond(-rows["slope"], filled, BLUR_SLOPE, BLUR_SPREADS) & by_laplacian
+    return _beyond(-rows["slope"], filled, least, BLUR_SPREADS) & by_laplacian
 
 
 def _debris(rows: Rows, filled: Mask) -> Mask:
     """Spots far brighter than the cells around them; or so large that all that is bright is theirs."""
     reference = rows["debris"][filled]
-    usual = float(np.percentile(reference, 90)) if len(reference) >= CONTEXT else 0.0
+    usual = float(np.percentile(reference, 75)) if len(reference) >= CONTEXT else 0.0
     spots = rows["debris"] > max(DEBRIS_FRACTION, DEBRIS_TIMES * usual)
     return spots | _beyond(rows["bright"], filled, ARTEFACT_LOG, ARTEFACT_SPREADS)
 
@@ -247,16 +258,15 @@ def _typical(values: Floats, among: Mask) -> tuple[float, float]:
     return middle, 1.4826 * float(np.median(np.abs(known - middle)))
 
 
-def _by_well(numbers: PlateNumbers, flags: Mapping[str, Mask]) -> dict[WellId, WellQuality]:
-    """The wells with flags."""
+def _by_well(numbers: PlateNumbers, flags: Mapping[str, Mask], sites_of: NDArray[np.intp]) -> dict[WellId, WellQuality]:
+    """The wells with flags. sites_of: of each well, how many sites it has."""
     rows, owner, channels = numbers.rows, numbers.owner, numbers.channels
-    places = np.unique(np.stack([owner, rows["site"]], axis=1), axis=0)
-    sites_of = np.bincount(places[:, 0], minlength=len(numbers.wells))
-    of_site: dict[tuple[int, int], dict[str, None]] = {}
+    of_site: dict[tuple[int, int], list[str]] = {}
     for flag, where in flags.items():
         for index in np.flatnonzero(where).tolist():
-            of_site.setdefault((int(owner[index]), int(rows["site"][index])), {})[flag] = None
-    named = {place: _named(list(found), channels) for place, found in sorted(of_site.items())}
+            name = f"{flag}:{channels[rows['channel'][index]]}"
+            of_site.setdefault((int(owner[index]), int(rows["site"][index])), []).append(name)
+    named = {place: _named(found, channels) for place, found in sorted(of_site.items())}
     wells: dict[int, dict[int, tuple[str, ...]]] = {}
     for (well, site), found in named.items():
         wells.setdefault(well, {})[site] = found
