@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from hcs_daemon.plate import AcquisitionId, SiteId, WellId
+from hcs_daemon.publish.channel_fit import ChannelFit, ChannelFits
 from hcs_daemon.publish.documents import WellDraft, content
 from hcs_daemon.publish.files import LineFile
 from hcs_daemon.publish.layouts import LayoutWord
@@ -41,7 +42,7 @@ class Desk:
     plate-level files were last compared with it. untold: there is a rejection that quality.html does not tell.
     refreshing: they wait for the disk. refresh_s: when they may be written next, monotonic seconds. layout: what is in
     the wells; look_s: when its file is looked at next. plate_shape: rows and columns, the last that were said: after a
-    start, metadata may be read again late. book: judges their pictures.
+    start, metadata may be read again late. book: judges their pictures. fits: judges their channels.
     """
 
     acquisition: AcquisitionId
@@ -67,6 +68,7 @@ class Desk:
     look_s: float = float("-inf")
     plate_shape: tuple[int | None, int | None] = (None, None)
     book: QualityBook = field(default_factory=QualityBook)
+    fits: ChannelFits = field(default_factory=ChannelFits)
     rejected_file: LineFile = field(init=False)
 
     def __post_init__(self) -> None:
@@ -138,6 +140,10 @@ class Desk:
     def quality(self) -> PlateQuality:
         """What the pictures of all current results say of each other."""
         return self.book.judge(self.current(), self.plate_shape)
+
+    def channel_fit(self) -> ChannelFit:
+        """Whether the channels of all current results are what they are called."""
+        return self.fits.judge(self.current())
 
     def rejected_in(self, well: WellId) -> tuple[str, ...]:
         """The well's rejected files, a line each: what, why, what to do."""

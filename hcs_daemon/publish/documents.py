@@ -589,6 +589,8 @@ def says(plate: PlateFile, news: PlateNews) -> bool:
     Of the layout, which may come from elsewhere, nothing is asked here.
     """
     known = {name: value for name, value in _heard(news).items() if value not in (None, "", {}, [])}
+    if not set(known.pop("warnings", [])) <= set(plate.warnings):
+        return False
     if news.expected.source != "metadata":
         del known["expectations_from"], known["expected"]
     elif not _foretells(plate.expected, known.pop("expected")):

@@ -101,7 +101,7 @@ class PlateFiles:
         layout = desk.layout.entry
         if layout is None and desk.written is not None:  # an instrument may say it again later
             layout = desk.written.layout
-        return plate_file(
+        plate = plate_file(
             replace(desk.news, state=desk.state),
             self._settings,
             self._facts,
@@ -112,3 +112,5 @@ class PlateFiles:
             layout=layout,
             quality=quality_entry(desk.quality()),
         )
+        fit = desk.channel_fit()
+        return plate.model_copy(update={"warnings": [*plate.warnings, *fit.words], "channel_fit": fit.entry})

@@ -407,7 +407,8 @@ class Publisher:
                 projection=self._settings.expect.projection,
                 inside=self._inside(desk, well, now_s),
             )
-            return desk.book.flagged(result, desk.current())
+            others = desk.current()
+            return desk.fits.warned(desk.book.flagged(result, others), others)
 
         def published(result: WellResult, now_s: float) -> None:
             self._telemetry.well_latency.observe(result.timing.latency_s)

@@ -402,6 +402,23 @@ class ChannelEntry(Document):
     projection: str = Field("", description="how the instrument made one image of a stack, in its words")
 
 
+class ExchangedEntry(Document):
+    """Two channels of a site that look like each other's; nothing is refused for it."""
+
+    well: str = Field(description="stem of its result")
+    site: int
+    channels: tuple[str, str]
+    gain: float = Field(description="of exchanging them, in the natural logarithm of the likelihood")
+
+
+class ChannelFitEntry(Document):
+    """Whether the sites' channels are what they are called, by what the plate's others look like: docs/channels.md."""
+
+    sites: Count = Field(description="how many were compared")
+    told_apart: list[tuple[str, str]] = Field(description="the pairs of channels of which an exchange would be seen")
+    exchanged: list[ExchangedEntry]
+
+
 class LayoutEntry(Document):
     """The file that says what is in the wells, and why it is refused."""
 
@@ -453,6 +470,7 @@ class PlateFile(Document):
     layout: LayoutEntry | None = Field(None, description="null where there is none")
     problem: str = Field("", description="why no site of it can be analysed; empty where they can")
     warnings: list[str] = Field(default_factory=list, description="what is odd about the plate as a whole, in words")
+    channel_fit: ChannelFitEntry | None = Field(None, description="null in files of versions before it")
     settings: dict[str, Any]
     settings_fingerprint: Sha256
     model: ModelEntry
