@@ -152,6 +152,22 @@ def test_a_dim_channel_of_a_16_bit_camera_is_analysed_and_stays_undecided(tmp_pa
     assert refused(spine) == {}
 
 
+def test_a_channel_whose_values_fit_into_8_bits_is_analysed_with_a_warning(tmp_path: Path) -> None:
+    """Nothing proves that it was exported as 8 bits; nobody is to find out from explanations that make no sense."""
+    spine = Spine(settings_of(tmp_path), Clock())
+    for number in range(1, 7):
+        put(tmp_path, f"A{number:02d}", encoded(number, mean=20, full=255), sixteen_bit(100 + number))
+        spine.run(20)
+    spine.run(40)
+    (plate,) = spine.plates().values()
+    assert [warning.partition(":")[0] for warning in plate["warnings"]] == ["DNA"]
+    assert "none of 6 planes so far has a value beyond 255" in plate["warnings"][0]
+    assert plate["bit_depth"]["DNA"]["verdict"] == "undecided"
+    last = wells(spine)["A06"]
+    assert (last["status"], "8-bit values in a 16-bit file" in " ".join(last["warnings"])) == ("complete", True)
+    spine.end()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_honest_planes_refused_for_their_channels_sake_come_back_whatever_the_order(tmp_path: Path, seed: int) -> None:
     """Two planes were cut off at 4095 among honest ones; when they come first, the channel looks contradicted."""

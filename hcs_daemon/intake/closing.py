@@ -145,6 +145,7 @@ class Closing:
             f"nothing of this well is analysed, for {channel} is not of {plate.depths.declared} bits as declared: {why}"
             for channel, why in plate.depths.contradicted.items()
         ]
+        said += plate.depths.doubts()
         if census.unnamed:
             said.append(f"{census.unnamed} of {census.expected} expected sites never appeared")
         said += _lacking_in_words(census.lacking)
@@ -217,6 +218,7 @@ class Closing:
             flatfield=plate.expectation.flatfield_words(),
             problem=plate.expectation.problem(),
             warnings=(
+                *plate.depths.doubts(),
                 *plate.coverage.of_plate(plate.expectation.channels, self._settled(plate)),
                 *sorted(plate.lookalikes.copies())[:LACKING_NAMED],
             ),

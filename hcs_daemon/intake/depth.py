@@ -25,6 +25,7 @@ _FEW_PIXELS = 8
 """Beyond a full scale lies so many pixels at least: a hot one is no evidence."""
 _SUPPORT = 2
 """One odd plane among others decides nothing."""
+_EIGHT = 8
 _STOPPED = 4
 """So many planes whose highest value is a full scale, though none piles up there."""
 _SEVERAL = 3
@@ -82,6 +83,20 @@ class DepthBook:
         """In words, why the planes so far contradict the declared depth; empty where they do not."""
         ruling = self._against()
         return ruling.evidence if ruling is not None and ruling.verdict is Verdict.CONTRADICTED else ""
+
+    @property
+    def doubt(self) -> str:
+        """In words, that all its values fit into 8 bits though more are declared; empty where they do not.
+
+        It proves nothing, and it is how a 16-bit channel looks that was exported as 8 bits.
+        """
+        sound = self._counts["sound", 0]
+        if self.declared <= _EIGHT or sound < _SEVERAL or self._past((1 << _EIGHT) - 1) or self.contradiction:
+            return ""
+        return (
+            f"none of {len(self._planes)} planes so far has a value beyond 255, though {self.declared} bits are"
+            " declared: so look 8-bit values in a 16-bit file, and next to no light; compare them with the camera's own program"
+        )
 
     def verdict(self) -> ChannelDepth:
         """The verdict on all planes so far."""
@@ -286,6 +301,10 @@ class PlateDepths:
             return ()
         self._books[channel].forget(path)
         return self._look(channel)
+
+    def doubts(self) -> list[str]:
+        """Sentences on channels that are not contradicted, and cannot be trusted either."""
+        return [f"{channel}: {book.doubt}" for channel, book in sorted(self._books.items()) if book.doubt]
 
     def sound(self, channel: str) -> Iterator[str]:
         """The paths of a channel's planes of which nothing is proven."""
