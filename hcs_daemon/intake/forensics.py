@@ -33,6 +33,7 @@ _WRAPPED, _HOT = 0.5, 0.001
 """What a smaller share than the second does is left to hot and dead pixels."""
 _FEWEST = 8
 """A pile has so many pixels at least."""
+_PIECE = 1 << 17
 _STEEPEST = 25.0
 """A step of the histogram counts as five standard deviations at most: a narrow peak has steep flanks anywhere."""
 
@@ -51,8 +52,8 @@ class Proof:
 
 def gather(pixels: Pixels) -> PlaneEvidence:
     """The evidence of a plane. pixels: (height, width) uint8 or uint16, raw counts; of any size but none."""
-    histogram = np.bincount(pixels.ravel(), minlength=1 << (8 * pixels.itemsize))
-    levels = np.flatnonzero(histogram)
+    histogram = _histogram(pixels)
+    levels = np.flatnonzero(histogram > 0)
     lowest, highest = int(levels[0]), int(levels[-1])
     filled = histogram[levels]
     steps = np.diff(levels)
@@ -109,7 +110,7 @@ def oddities(evidence: PlaneEvidence, declared: int) -> tuple[str, ...]:
         and evidence.at_bottom > evidence.pixels * _HOT
         and is_piled(evidence.at_bottom, evidence.above),
         "ceiling": evidence.highest + 1 < 1 << declared and is_piled(evidence.at_top, evidence.beneath),
-        "jpeg_grid": evidence.grid > GRIDDED,
+        "jpeg_grid": evidence.levels > _NEAR and evidence.grid > GRIDDED,
         "signed": evidence.byte_order is not None and evidence.lowest >= 1 << (declared - 1) and declared == 16,
     }
     return tuple(name for name, found in odd.items() if found)
@@ -207,6 +208,15 @@ def _clipped(evidence: PlaneEvidence, declared: int) -> Proof | None:
     )
 
 
+def _histogram(pixels: Pixels) -> NDArray[np.intp]:
+    """How many pixels each level has. In pieces: counting needs eight bytes a pixel, which then stay in the cache."""
+    flat = pixels.ravel()
+    counts = np.zeros(1 << (8 * pixels.itemsize), np.intp)
+    for start in range(0, flat.size, _PIECE):
+        counts += np.bincount(flat[start : start + _PIECE], minlength=len(counts))
+    return counts
+
+
 def _binned(histogram: NDArray[np.intp]) -> NDArray[np.intp]:
     return np.asarray(np.add.reduceat(histogram, _edges(len(histogram))))
 
@@ -240,7 +250,7 @@ def _grid(pixels: Pixels) -> float:
     Large differences are those of the picture and count as twice the usual one at most.
     """
     top, left = (max(0, (length - _GRID_CROP) // 2) // _GRID_PX * _GRID_PX for length in pixels.shape)
-    crop = pixels[top : top + _GRID_CROP, left : left + _GRID_CROP].astype(np.int32)
+    crop = pixels[top : top + _GRID_CROP, left : left + _GRID_CROP].astype(np.float32)
     by_phase = np.zeros(_GRID_PX)
     for axis in (0, 1):
         steps = np.abs(np.diff(crop, axis=axis))
@@ -260,8 +270,9 @@ def _blocks(stretch: NDArray[np.intp], lowest: int) -> tuple[BlockSteps, ...]:
     places = crowded + (lowest + 1)
     whole, count = float(heights.sum()), len(places)
     found = []
-    for bits in BLOCK_BITS:
-        edges = heights[places % (1 << bits) == 0]
-        at_edges = float(edges.sum())
-        found.append(BlockSteps(bits, len(edges), round(at_edges, 3), count - len(edges), round(whole - at_edges, 3)))
+    for bits in BLOCK_BITS:  # the edges of wider blocks are among those of narrower ones
+        at_edges = places & ((1 << bits) - 1) == 0
+        places, heights = places[at_edges], heights[at_edges]
+        total = float(heights.sum())
+        found.append(BlockSteps(bits, len(places), round(total, 3), count - len(places), round(whole - total, 3)))
     return tuple(found)
