@@ -9,17 +9,25 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hcs_daemon.intake.validation import Expected, examine
 from hcs_daemon.plate import PLATE_SHAPES, WellPosition, plate_wells
 from hcs_daemon.publish.documents import WellDraft, well_result
 from hcs_daemon.publish.quality import QualityBook, quality_entry
 from hcs_daemon.publish.schemas import WellResult
 from hcs_daemon.publish.verdict import judge
-from hcs_daemon.records import InputUse, PlaneConditions, PlaneRecord
+from hcs_daemon.records import InputUse, PlaneConditions, PlaneMeasures, PlaneRecord
+from hcs_daemon.simulate.camera import expose, illumination
+from hcs_daemon.simulate.cells import map_cells, populate
+from hcs_daemon.simulate.compounds import CHANNELS
+from hcs_daemon.simulate.seeds import generator
+from hcs_daemon.simulate.site import PIXEL_SIZE_UM
+from hcs_daemon.simulate.stains import Effect, light, through_lens, weave
 from wells import FACTS, NOON, QUALITY, Desktop, closed_well, plate_news, predicted, well_id
 
 Change = Callable[[PlaneRecord, random.Random], PlaneRecord]
@@ -183,6 +191,46 @@ def test_of_a_stack_the_sharpest_plane_speaks() -> None:
     assert QualityBook().judge([*others, both]).of(well_id()).flags == ()
 
 
+SIDE_PX = 256
+
+
+def rendered(number: int, *, cells_per_mm2: float, blur_px: float = 0.65) -> dict[str, PlaneMeasures]:
+    """Channel -> what intake measures of a simulated field whose stains differ ten-fold from those of others."""
+    rng = generator(5, number)
+    cells = populate(SIDE_PX * PIXEL_SIZE_UM, cells_per_mm2, rng)
+    maps, textures = map_cells(cells, SIDE_PX, PIXEL_SIZE_UM), weave((SIDE_PX, SIDE_PX), rng)
+    found: dict[str, PlaneMeasures] = {}
+    for channel in CHANNELS:
+        stained = light(channel, cells, maps, textures, Effect(None, 0.0)) * np.float32(10 ** rng.uniform(-1, 0))
+        lamp = illumination(SIDE_PX, PIXEL_SIZE_UM, generator(5, channel))
+        measures = examine(expose(through_lens(stained, channel, blur_px, lamp, textures), rng), Expected())
+        assert isinstance(measures, PlaneMeasures)
+        found[channel] = measures
+    return found
+
+
+def simulated(name: str, measures: dict[str, PlaneMeasures]) -> WellResult:
+    return a_well(name, lambda plane, _rng: replace(plane, measures=measures[plane.channel]), sites=(1,))
+
+
+def test_empty_wells_and_stains_ten_fold_apart_raise_no_other_alarm_and_hide_no_blur() -> None:
+    empties, blurred = names()[::5], "D04"
+    plate = [
+        simulated(
+            name,
+            rendered(
+                number,
+                cells_per_mm2=0.0 if name in empties else 430.0,
+                blur_px=3.0 if name == blurred else 0.65,
+            ),
+        )
+        for number, name in enumerate(names())
+    ]
+    flags = {well.stem: quality.flags for well, quality in QualityBook().judge(plate).wells.items()}
+    assert {name: flags.pop(name) for name in empties} == dict.fromkeys(empties, ("empty",))
+    assert flags == {blurred: tuple(sorted(f"out_of_focus:{channel}" for channel in CHANNELS))}
+
+
 # ---- the order of arrival
 
 
@@ -193,7 +241,7 @@ def mixed() -> tuple[WellResult, ...]:
     return (*found, *(a_well(name, time=2) for name in names()[:4]))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(st.permutations(range(28)), st.integers(0, 28))
 def test_the_order_of_arrival_does_not_change_the_last_judgement(order: list[int], restart: int) -> None:
     everything = mixed()
