@@ -38,7 +38,6 @@ from hcs_daemon.publish.verdict import WellVerdict, judge
 from hcs_daemon.records import (
     COMPLETENESS_LIMIT,
     Attribution,
-    ChannelDepth,
     ExplainTask,
     Pixels,
     PlaneMeasures,
@@ -313,22 +312,25 @@ def answer_blocks(plans: Sequence[WellPlan], told: Told) -> list[str]:
     if isinstance(answer, Refusal):
         quoted = f"> **refused, `{answer.reason}`**: {answer.detail}.\n>\n> What to do: {answer.hint}."
     else:
-        depth = channel_depth(told, index)
+        book = channel_book(told, index)
+        depth = book.verdict()
         quoted = (
             f"> **accepted**: values from {answer.minimum} to {answer.maximum}, {answer.observed_bits} bits used.\n>\n"
             f"> Over the channel's {depth.planes} planes, 16 bits are **{depth.verdict}**: {depth.evidence}."
         )
+        if book.doubt:
+            quoted += f"\n>\n> **Warning**: {book.doubt}."
     return [f"### {told.case.name[:1].upper()}{told.case.name[1:]}", told.case.how, quoted, f"Planes refused: {said}."]
 
 
-def channel_depth(told: Told, index: int) -> ChannelDepth:
+def channel_book(told: Told, index: int) -> DepthBook:
     """What the daemon makes of all planes of a channel together. index: of the channel."""
     book = DepthBook(16)
     for well, site in enumerate(told.answers):
         evidence = site[index].evidence
         if evidence is not None:
             book.note(f"{well}", evidence)
-    return book.verdict()
+    return book
 
 
 def page(plans: Sequence[WellPlan], everything: Sequence[Told]) -> str:
@@ -474,18 +476,21 @@ def _reasons_in_words(plans: Sequence[WellPlan], everything: Sequence[Told]) -> 
 def _limits(everything: Sequence[Told]) -> Iterator[str]:
     accepted = [told for told in everything[1:] if len(refusals(told)) < planes_of(told)]
     for told in accepted:
-        depths = Counter(channel_depth(told, index).verdict for index in range(len(CHANNELS)))
+        books = [channel_book(told, index) for index in range(len(CHANNELS))]
+        depths = Counter(book.verdict().verdict for book in books)
         said = ", ".join(f"`{verdict}` in {channels}" for verdict, channels in depths.most_common())
         yield _filled(
             f"**{told.case.name}**: {planes_of(told) - len(refusals(told))} of {planes_of(told)} planes are accepted.",
-            f"Over the plate 16 bits are {said} of {len(CHANNELS)} channels.",
+            f"Over the plate 16 bits are {said} of {len(books)} channels; the daemon warns of",
+            f"{sum(bool(book.doubt) for book in books)}.",
         )
     if accepted:
         yield _filled(
             "Small values without gaps are also what a dim sample gives to a good camera. A daemon that refused those",
             "would refuse honest plates, so a plane alone passes, and the channel is judged over the plate. Where",
-            "that says `contradicted`, its planes are refused from then on. Where it says `undecided`, the wells are",
-            "analysed, and `plate.json` says so: look there before you believe a plate on which nothing happens.",
+            "that says `contradicted`, the channel's planes are refused. Where it says `undecided`, the wells are",
+            "analysed, and `plate.json` says so. A channel that keeps within 8 bits is warned of there and in each",
+            "well's result: read the warning before you believe a plate on which nothing happens.",
         )
     yield "A site that lacks a plane is not analysed: one refused plane is enough to keep it from a wrong verdict."
 
@@ -626,12 +631,14 @@ def draw_verdicts(plans: Sequence[WellPlan], everything: Sequence[Told], package
         _draw_verdict(sheet, (verdicts, y), told.verdicts[SHOWN], planted.class_name, colours)
         _draw_shares(sheet, shares, y, told.attributions[SHOWN])
         sheet.show(places, y, _heat(told.attributions[SHOWN].heat))
-        answer = told.answers[SHOWN][index]
+        answer, book = told.answers[SHOWN][index], channel_book(told, index)
         if isinstance(answer, Refusal):
             words = ["refused:", str(answer.reason)]
         else:
-            words = ["accepted", "16 bits over the", f"plate: {channel_depth(told, index).verdict}"]
-        caught = isinstance(answer, Refusal) or channel_depth(told, index).verdict is Verdict.CONTRADICTED
+            words = ["accepted", "16 bits over the", f"plate: {book.verdict().verdict}"]
+            if book.doubt:
+                words.append("with a warning")
+        caught = isinstance(answer, Refusal) or book.verdict().verdict is Verdict.CONTRADICTED
         good = caught is (number > 0)
         for line in words:
             sheet.write(answers, y, line, SMALL_LETTERS, bold=line == words[0], colour=GOOD if good else BAD)

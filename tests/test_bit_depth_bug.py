@@ -37,7 +37,8 @@ def verdicts(script: ModuleType) -> tuple[Any, Any]:
 
 @pytest.fixture(scope="module")
 def page(script: ModuleType) -> str:
-    return (DOCS / script.PAGE).read_text("utf-8")
+    text: str = (DOCS / script.PAGE).read_text("utf-8")
+    return text
 
 
 def said_in(page: str, block: str) -> bool:
