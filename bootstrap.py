@@ -18,7 +18,13 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 STAMP = "hcs-daemon.stamp"
 OLDEST = (3, 11)
-BENCHMARKS = (("throughput.py", "RESULTS.md"), ("names.py", "NAMES.md"), ("manifest.py", "MANIFEST.md"))
+BENCHMARKS = (
+    ("throughput.py", "RESULTS.md"),
+    ("names.py", "NAMES.md"),
+    ("manifest.py", "MANIFEST.md"),
+    ("quality.py", "QUALITY.md"),
+    ("forensics.py", "FORENSICS.md"),
+)
 """In `benchmarks/`: the script, and the page that it writes."""
 CHECKS = (
     ("ruff", "format", "--check", "."),
