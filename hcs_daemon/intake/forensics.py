@@ -213,7 +213,8 @@ def _histogram(pixels: Pixels) -> NDArray[np.intp]:
     flat = pixels.ravel()
     counts = np.zeros(1 << (8 * pixels.itemsize), np.intp)
     for start in range(0, flat.size, _PIECE):
-        counts += np.bincount(flat[start : start + _PIECE], minlength=len(counts))
+        piece = np.bincount(flat[start : start + _PIECE])
+        counts[: len(piece)] += piece
     return counts
 
 
