@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -28,7 +29,7 @@ from hcs_daemon.intake.record_check import STDDEV_TOLERANCE, Constants, constant
 from hcs_daemon.intake.survey import survey
 from hcs_daemon.intake.validation import Expected, Refusal, examine
 from hcs_daemon.plate import AcquisitionId, WellPosition
-from hcs_daemon.records import PlaneMeasures, StableFile
+from hcs_daemon.records import PlaneConditions, PlaneMeasures, StableFile
 from hcs_daemon.simulate.harmony_files import statistics_json
 from hcs_daemon.simulate.spoil import eight_bit_scaled
 from hcs_daemon.tiff import decode_plane, encode_plane, harmony_xml
@@ -531,5 +532,6 @@ def test_the_tags_of_a_real_file_are_read_as_written(shared_data: Path) -> None:
                 Decimal("2025.8119269968436"),
             ),
         ),
+        conditions=PlaneConditions(datetime(2024, 7, 4, 20, 5, 1, 837200, UTC), 25.16),
     )
     assert re.search("<RecordID>5<", harmony_xml(data) or "")
