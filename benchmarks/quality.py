@@ -47,7 +47,7 @@ from hcs_daemon.tiff import decode_plane
 from hcs_daemon.vocabulary import Used
 
 Light = NDArray[np.float32]
-SIDE_PX, SITES, WELLS, SEED = 432, 2, 96, 11
+SIDE_PX, SITES, WELLS, SEED = 432, 2, 96, 23
 FLAGS = ("saturated", "out_of_focus", "empty", "blank", "debris", "uneven", "dim")
 FIELD_PX = 256
 """Real planes are cut into fields of at least this edge."""
