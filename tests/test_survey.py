@@ -15,7 +15,7 @@ from hcs_daemon.instruments.pattern import Pattern
 from hcs_daemon.intake.survey import READ_AHEAD, SurveyedFile, row, survey
 from hcs_daemon.records import Pixels
 from hcs_daemon.simulate.spoil import eight_bit, eight_bit_scaled, other_shape, rgb, shifted_12_bit, text, truncated
-from hcs_daemon.tiff import encode_plane
+from hcs_daemon.tiff import decode_plane, encode_plane
 from hostile_tiffs import plane
 
 KEYS = [
@@ -125,6 +125,17 @@ def test_the_same_plane_twice_is_refused_once(images: Path) -> None:
     (images / name()).with_suffix(".tif").write_bytes(picture())
     (images / name(site=2)).write_bytes(picture())  # the same bytes elsewhere are no copy of this plane
     assert sorted(map(str, reasons(looked_at(images)).values())) == ["None", "None", "duplicate_plane"]
+
+
+def test_the_same_pixels_under_another_channels_name_are_refused_and_the_other_is_named(images: Path) -> None:
+    (images / name(1)).write_bytes(picture())
+    (images / name(2)).write_bytes(encode_plane(decode_plane(picture()).pixels, software="another"))
+    files = looked_at(images)
+    (refused,) = (file for file in files if file.refusal is not None)
+    (other,) = (file for file in files if file.refusal is None)
+    assert refused.refusal is not None
+    assert refused.refusal.reason == "duplicate_channel"
+    assert other.path.name in refused.refusal.detail
 
 
 def test_a_file_below_two_of_the_paths_is_looked_at_once(images: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from hcs_daemon.instruments.manifest import Manifest
 from hcs_daemon.instruments.own_record import OwnRecord, range_of
-from hcs_daemon.plate import AcquisitionId, WellPosition
+from hcs_daemon.plate import AcquisitionId, PlaneId, SiteId, WellId, WellPosition
 from hcs_daemon.records import ChannelFacts
 from hcs_daemon.tiff import TiffTags
 
@@ -47,6 +47,12 @@ class PlaneAddress:
     z: int = 1
     time: int = 1
     channel_name: str = ""
+
+    @property
+    def plane(self) -> PlaneId:
+        """The plane that is there."""
+        well = WellId(self.acquisition, self.position, self.time)
+        return PlaneId(SiteId(well, self.site), self.channel, self.z)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ from hcs_daemon.intake.stability import Settling
 from hcs_daemon.intake.state import FileEntry, IntakeState, ToDevice, ToPublish
 from hcs_daemon.intake.validation import Expected, Refusal
 from hcs_daemon.intake.verdicts import Verdicts
-from hcs_daemon.plate import AcquisitionId, PlaneId, SiteId, WellId, split_page, with_page
+from hcs_daemon.plate import AcquisitionId, split_page, with_page
 from hcs_daemon.records import PlaneRecord, Restored, Sighting, SiteWanted, StableFile
 from hcs_daemon.telemetry import Event, Telemetry, get_log
 from hcs_daemon.vocabulary import Stage
@@ -255,7 +255,7 @@ class Intake:
         )
         self._state.files[file.path] = file
         if address is not None:
-            file.plane = _plane_of(address)
+            file.plane = address.plane
             plate = self._plate(file, now)
             file.channel = plate.expectation.names.name_of(address)
             plate.coverage.note(file.channel_name, file.plane.site.well)
@@ -608,11 +608,6 @@ class Intake:
 
 def _differ(file: FileEntry, stable: StableFile) -> bool:
     return (file.size_bytes, file.mtime_ns) != (stable.size_bytes, stable.mtime_ns)
-
-
-def _plane_of(address: PlaneAddress) -> PlaneId:
-    well = WellId(address.acquisition, address.position, address.time)
-    return PlaneId(SiteId(well, address.site), address.channel, address.z)
 
 
 def _reading_order(file: FileEntry) -> tuple[bool, bool, tuple[str | int, ...]]:

@@ -25,6 +25,7 @@ from hcs_daemon.intake.arrival import list_files
 from hcs_daemon.intake.assembly import VOTES_FOR_A_SHAPE
 from hcs_daemon.intake.channels import ChannelNames
 from hcs_daemon.intake.opening import Bundle, open_bundle
+from hcs_daemon.intake.lookalikes import Bearer, Lookalikes, is_telling
 from hcs_daemon.intake.reading import Changed, Decoded, Gone, NotYet, RecordOf, Refused, look, no_record, read_plane
 from hcs_daemon.intake.record_check import Constants, constants_of
 from hcs_daemon.intake.validation import Expected, Refusal
@@ -106,7 +107,7 @@ def survey(
     named = chain.from_iterable(_named(path, instrument, expect, seen) for path in paths)
     opened = _opened(named, Expected() if expect is None else Expected.of(expect), readers)
     # nothing expected: channels may differ in size and type by right, and only the planes of one must agree
-    return _one_form(_no_twins(_like_the_plate(opened)), by_channel=expect is None)
+    return _one_form(_no_lookalikes(_no_twins(_like_the_plate(opened))), by_channel=expect is None)
 
 
 # ---- by their names
@@ -283,6 +284,20 @@ def _no_twins(files: Iterable[SurveyedFile]) -> Iterator[SurveyedFile]:
             continue
         twin = first.setdefault((file.address, file.sha256), file.path)
         yield file if twin == file.path else replace(file, refusal=refusals.duplicate(as_text(twin.as_posix())))
+
+
+def _no_lookalikes(files: Iterable[SurveyedFile]) -> Iterator[SurveyedFile]:
+    """Refuse a plane whose pixels were there already under another channel's name; the first was let through by then."""
+    plates: defaultdict[AcquisitionId, Lookalikes] = defaultdict(Lookalikes)
+    for file in files:
+        address, measures = file.address, file.measures
+        telling = file.refusal is None and measures is not None and is_telling(measures)
+        if not telling or address is None or file.channel is None or measures is None or measures.pixel_digest is None:
+            yield file
+            continue
+        bearer = Bearer(address.plane, file.channel, (0, 0))
+        finding = plates[address.acquisition].note(file.name, measures.pixel_digest, bearer)
+        yield file if finding.refusal is None else replace(file, refusal=finding.refusal)
 
 
 def _like_the_plate(files: Iterable[SurveyedFile]) -> Iterator[SurveyedFile]:

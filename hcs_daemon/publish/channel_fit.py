@@ -22,6 +22,8 @@ from hcs_daemon.publish.schemas import ChannelFitEntry, ExchangedEntry, InputEnt
 from hcs_daemon.records import PlaneMeasures
 
 Floats = NDArray[np.float64]
+Model = tuple[Floats, Floats]
+"""Of a channel: the median of each trait, and its spread; NaN for a trait that it does not have."""
 
 SITES, WELLS = 16, 6
 """So many sites, of so many wells, must show both channels before one is held against the others."""
@@ -29,7 +31,10 @@ BOTH, EACH = 12.0, 4.0
 """What an exchange must gain in the logarithm of the likelihood: the two pictures together, and each by itself."""
 TOLD_APART = 0.8
 """Of so many of the plate's sites an exchange would be seen, or the two channels look alike."""
-ORDINARY = 2.5
+LIKE_OTHERS = 0.5
+"""Each picture gains at least so much of what one of that channel usually loses under the other's name; one that is
+merely blurred gains less."""
+ORDINARY = 3.5
 """So many standard deviations off, on average, a picture may be in the channel that it is said to be of."""
 _FAR = 6.0
 _FREEDOM = 4.0
@@ -163,44 +168,49 @@ def judge(places: Sequence[tuple[WellId, int]], traits: Floats, channels: Sequen
     sites that are exchanged move neither while they are few.
     """
     known = np.isfinite(traits).sum(axis=2) >= _ENOUGH_TRAITS
-    enough = [index for index in range(len(channels)) if known[:, index].sum() >= SITES]
-    likelihood, distance = _fits(traits, known, enough)
+    models = {
+        index: _model(traits[known[:, index], index])
+        for index in range(len(channels))
+        if known[:, index].sum() >= SITES
+    }
     pairs: list[tuple[str, str]] = []
     found: list[tuple[float, int, tuple[int, int]]] = []
-    for one, other in combinations(enough, 2):
+    for one, other in combinations(models, 2):
         shown = known[:, one] & known[:, other]
         if shown.sum() < SITES or len({places[index][0] for index in np.flatnonzero(shown).tolist()}) < WELLS:
             continue
-        gains = np.stack([likelihood[:, a, b] - likelihood[:, a, a] for a, b in ((one, other), (other, one))])
+        first = _held_against(traits[:, one], models[one], models[other])
+        second = _held_against(traits[:, other], models[other], models[one])
+        gains = np.stack([first[0], second[0]])
         if _would_show(-gains)[shown].mean() < TOLD_APART:
             continue
+        usual = np.median(-gains[::-1, shown], axis=1, keepdims=True)
         pairs.append((channels[one], channels[other]))
-        ordinary = (distance[:, one, other] <= ORDINARY) & (distance[:, other, one] <= ORDINARY)
-        exchanged = np.flatnonzero(shown & ordinary & _would_show(gains)).tolist()
+        ordinary = (first[1] <= ORDINARY) & (second[1] <= ORDINARY)
+        convincing = _would_show(gains) & (gains >= LIKE_OTHERS * usual).all(axis=0)
+        exchanged = np.flatnonzero(shown & ordinary & convincing).tolist()
         found += [(float(gains[:, index].sum()), index, (one, other)) for index in exchanged]
     return ChannelFit(int(known.any(axis=1).sum()), tuple(pairs), _by_well(found, places, channels))
 
 
-def _fits(traits: Floats, known: NDArray[np.bool_], enough: Sequence[int]) -> tuple[Floats, Floats]:
-    """How each picture fits each channel's model: log likelihood, and mean distance in standard deviations.
+def _held_against(traits: Floats, own: Model, other: Model) -> tuple[Floats, Floats]:
+    """What pictures gain by being of another channel, in log likelihood, and how far they then are off, on average.
 
-    Both (sites, channels, channels) float64: the picture's own channel, then the model's. A trait that some channel
-    does not have counts for none.
+    traits: (sites, traits) float64. Both answers (sites,) float64; the second in standard deviations.
     """
-    count = traits.shape[1]
-    likelihood, distance = (np.zeros((len(traits), count, count)) for _ in range(2))
-    models = {index: _model(traits[known[:, index], index]) for index in enough}
-    usable = np.all([np.isfinite(middle) for middle, _ in models.values()], axis=0)
-    for index, (middle, spread) in models.items():
-        off = np.where(usable, (traits - middle) / spread, np.nan)
-        terms = -(_FREEDOM + 1) / 2 * np.log1p(off * off / _FREEDOM) - np.log(spread)
-        likelihood[:, :, index] = np.nansum(terms, axis=2)
-        number = np.maximum(np.isfinite(off).sum(axis=2), 1)
-        distance[:, :, index] = np.sqrt(np.nansum(np.minimum(np.abs(off), _FAR) ** 2, axis=2) / number)
-    return likelihood, distance
+    here, there = ((traits - middle) / spread for middle, spread in (own, other))
+    gains = _log_t(there) - np.log(other[1]) - _log_t(here) + np.log(own[1])
+    off = np.where(np.isfinite(gains), np.minimum(np.abs(there), _FAR), np.nan)
+    number = np.maximum(np.isfinite(off).sum(axis=1), 1)
+    return np.asarray(np.nansum(gains, axis=1)), np.sqrt(np.nansum(off * off, axis=1) / number)
 
 
-def _model(traits: Floats) -> tuple[Floats, Floats]:
+def _log_t(off: Floats) -> Floats:
+    """The logarithm of Student's density but for a constant. off: in spreads."""
+    return np.asarray(-(_FREEDOM + 1) / 2 * np.log1p(off * off / _FREEDOM))
+
+
+def _model(traits: Floats) -> Model:
     """Median and spread of each trait over pictures; NaN for one that fewer than half of them have."""
     middle, spread = np.full(TRAITS, np.nan), np.ones(TRAITS)
     for trait in range(TRAITS):
