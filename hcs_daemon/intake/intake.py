@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from hcs_daemon.config import Settings
 from hcs_daemon.instruments.manifest import Manifest
-from hcs_daemon.instruments.naming import FileKind, Instrument, PlaneAddress, Reading, name_of_root
+from hcs_daemon.instruments.naming import FileKind, Instrument, Reading, name_of_root
 from hcs_daemon.instruments.recognition import why
 from hcs_daemon.intake import refusals
 from hcs_daemon.intake.arrival import ScanReport

@@ -24,8 +24,8 @@ from hcs_daemon.intake import refusals
 from hcs_daemon.intake.arrival import list_files
 from hcs_daemon.intake.assembly import VOTES_FOR_A_SHAPE
 from hcs_daemon.intake.channels import ChannelNames
-from hcs_daemon.intake.opening import Bundle, open_bundle
 from hcs_daemon.intake.lookalikes import Bearer, Lookalikes, is_telling
+from hcs_daemon.intake.opening import Bundle, open_bundle
 from hcs_daemon.intake.reading import Changed, Decoded, Gone, NotYet, RecordOf, Refused, look, no_record, read_plane
 from hcs_daemon.intake.record_check import Constants, constants_of
 from hcs_daemon.intake.validation import Expected, Refusal
@@ -287,7 +287,7 @@ def _no_twins(files: Iterable[SurveyedFile]) -> Iterator[SurveyedFile]:
 
 
 def _no_lookalikes(files: Iterable[SurveyedFile]) -> Iterator[SurveyedFile]:
-    """Refuse a plane whose pixels were there already under another channel's name; the first was let through by then."""
+    """Refuse a plane whose pixels were there already under another channel's name; the first is through by then."""
     plates: defaultdict[AcquisitionId, Lookalikes] = defaultdict(Lookalikes)
     for file in files:
         address, measures = file.address, file.measures
