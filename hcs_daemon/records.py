@@ -103,10 +103,10 @@ class PlaneEvidence:
     zero_fraction, full_fraction: share at zero and at the container's full scale. at_top, beneath: pixels at the
     highest value, and on the sixteen levels beneath it; at_bottom, above: likewise at the lowest. byte_order: how
     rough the plane is over how rough it would be with its bytes swapped, None of single bytes. wrap: the share of
-    the differences between neighbours that is left when they are taken modulo the container; 1 unless many jump by
-    more than half of it. grid: how much larger the differences across the edges of 8 x 8 blocks are than elsewhere,
-    as a ratio. blocks: for sources of fewer bits that were filled up with noise. histogram: pixels in each of the bins
-    of `levels.BIN_EDGES` from first_bin on, to the last that has any.
+    the differences between neighbours below full scale that is left when they are taken modulo the container; 1 unless
+    many jump by more than half of it. grid: how much larger the differences across the edges of 8 x 8 blocks are than
+    elsewhere, as a ratio. blocks: for sources of fewer bits that were filled up with noise. histogram: pixels in each
+    of the bins of `levels.BIN_EDGES` from first_bin on, to the last that has any.
     """
 
     pixels: int

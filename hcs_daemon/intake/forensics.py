@@ -231,18 +231,30 @@ def _edges(levels: int) -> NDArray[np.intp]:
 def _roughness(pixels: Pixels) -> tuple[float | None, float]:
     """`byte_order` and `wrap` of `PlaneEvidence`, from differences between neighbours in a row."""
     rows = pixels[:: max(1, pixels.shape[0] // _ROWS)]
-    steps = np.diff(rows.astype(np.int32), axis=1)
+    wide = rows.astype(np.int32)
+    steps: NDArray[np.int32] = wide[:, 1:] - wide[:, :-1]
     plain = float(np.abs(steps).sum(dtype=np.int64))
     if plain == 0:
         return (None if pixels.itemsize == 1 else 0.0), 1.0
-    wrap = 1.0
-    if np.count_nonzero(np.abs(steps) > 1 << (8 * pixels.itemsize - 1)) > max(_FEWEST, steps.size * _HOT):
-        signed = np.int8 if pixels.itemsize == 1 else np.int16
-        wrap = round(float(np.abs(steps.astype(signed).astype(np.int32)).sum(dtype=np.int64)) / plain, 6)
+    wrap = _wrap(rows, steps)
     if pixels.itemsize == 1:
         return None, wrap
     swapped = float(np.abs(np.diff(rows.byteswap().astype(np.int32), axis=1)).sum(dtype=np.int64))
     return (round(plain / swapped, 6) if swapped else 0.0), wrap
+
+
+def _wrap(rows: Pixels, steps: NDArray[np.int32]) -> float:
+    """`wrap` of `PlaneEvidence`. What is saturated also jumps to full scale, and is left out."""
+    full, fewest = (1 << (8 * rows.itemsize)) - 1, max(_FEWEST, steps.size * _HOT)
+    if np.count_nonzero(np.abs(steps) > full // 2) <= fewest:
+        return 1.0
+    below = rows < full
+    steps = steps[below[:, 1:] & below[:, :-1]]
+    sizes = np.abs(steps)
+    if np.count_nonzero(sizes > full // 2) <= fewest:
+        return 1.0
+    around = np.abs(steps.astype(np.int8 if rows.itemsize == 1 else np.int16).astype(np.int32))
+    return round(float(around.sum(dtype=np.int64)) / float(sizes.sum(dtype=np.int64)), 6)
 
 
 def _grid(pixels: Pixels) -> float:
