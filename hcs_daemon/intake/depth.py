@@ -95,7 +95,8 @@ class DepthBook:
             return ""
         return (
             f"none of {len(self._planes)} planes so far has a value beyond 255, though {self.declared} bits are"
-            " declared: so look 8-bit values in a 16-bit file, and next to no light; look with the camera's own program"
+            " declared: so look 8-bit values in a 16-bit file, and next to no light;"
+            " compare with the camera's own program"
         )
 
     def verdict(self) -> ChannelDepth:
