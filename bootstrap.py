@@ -24,6 +24,7 @@ BENCHMARKS = (
     ("manifest.py", "MANIFEST.md"),
     ("quality.py", "QUALITY.md"),
     ("forensics.py", "FORENSICS.md"),
+    ("channels.py", "CHANNELS.md"),
 )
 """In `benchmarks/`: the script, and the page that it writes."""
 CHECKS = (

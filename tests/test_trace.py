@@ -373,6 +373,16 @@ def test_a_recorded_step_in_the_result(traced: Traced, step: str) -> None:
     assert traced.named() == (1, step, "" if step == "tensor" else "Mito", 1)
 
 
+def test_the_recorded_digest_of_a_decoded_plane(traced: Traced) -> None:
+    def change(result: Any) -> None:
+        plane_entry = next(entry for entry in result["inputs"] if entry["used"] == "analysed")
+        assert len(plane_entry["pixel_digest"]) == 64
+        plane_entry["pixel_digest"] = "0" * 64
+
+    traced.edit(traced.result, change)
+    assert traced.named()[:2] == (1, "decoded")
+
+
 # ---- what is not a difference
 
 
