@@ -210,12 +210,12 @@ MARGINS = (
         lambda e: _pile(e) if e.at_top >= 8 and e.highest < (1 << 16) - 1 else None,
         ("cut off",),
     ),
-    Margin("`grid`", GRIDDED, lambda e: e.grid, ("JPEG of quality",)),
+    Margin("`grid`", GRIDDED, lambda e: e.grid if e.levels > 16 else None, ("JPEG of quality",)),
 )
 
 
 def _margins(found: Sequence[Found]) -> str:
-    head = "| number | refused | honest extreme | spoiled: the least | median | beyond |"
+    head = "| number | refused | honest extreme | spoiled: the weakest | median | beyond |"
     return "\n".join([head, "|---|---|---|---|---|---|", *_margin_rows(found)])
 
 
@@ -341,8 +341,8 @@ What becomes of honest planes and of spoiled ones. {_sources_in_words(channels)}
 A plane is judged alone, on arrival; then all planes of a channel together. What is looked at, and why, stands in
 [docs/forensics.md](../docs/forensics.md).
 
-- **False alarms: {sum(result.alarms for result in honest)}**, of {_judged(honest)} honest planes and
-  {sum(result.channels.total() for result in honest)} honest channels.
+- **False alarms: {sum(result.alarms for result in honest)}**, of {_judged(honest)} honest planes and \
+{sum(result.channels.total() for result in honest)} honest channels.
 - Of what one plane proves, {_share(found, Told.PLANE)} are refused at once.
 - Of what one plane proves only where its levels are crowded, {_share(found, Told.CROWDED)}.
 - {eight.total()} real 8-bit planes, declared 8 bits: {eight["refused"]} refused, {eight["flagged"]} flagged.
@@ -396,8 +396,8 @@ def _sources_in_words(channels: Sequence[Channel]) -> str:
     real = [channel for channel in channels if not channel.source.startswith("simulated")]
     planes, all_planes = (sum(len(channel.planes) for channel in group) for group in (real, channels))
     return (
-        f"Every kind is made of {planes} distinct real 16-bit planes ({len(real)} channels) and of"
-        f" {all_planes - planes} simulated ones\n({len(channels) - len(real)}"
+        f"Every kind is made of {planes} distinct real 16-bit planes\n({len(real)} channels) and of"
+        f" {all_planes - planes} simulated ones ({len(channels) - len(real)}"
         " channels: usual, dim, bright, empty, saturated, mixed)."
     )
 
