@@ -135,7 +135,7 @@ def test_swapped_bytes_of_a_real_plane_are_told(shared_data: Path) -> None:
         assert "swapped" in proven(pixels.byteswap()), path.name
 
 
-def test_an_offset_that_wrapped_is_told_from_one_that_stopped_and_from_hot_pixels() -> None:
+def test_an_offset_that_wrapped_is_told_from_one_that_stopped_and_from_other_jumps() -> None:
     pixels = scene()
     assert "below zero" in proven(pixels - np.uint16(160))
     stopped = np.maximum(pixels, 160) - np.uint16(160)
@@ -143,9 +143,14 @@ def test_an_offset_that_wrapped_is_told_from_one_that_stopped_and_from_hot_pixel
     hot = pixels.copy()
     hot[::64, ::64] = 60000
     assert proven(hot) == ""
+    framed = noise(mean=60000, shape=(128, 128))
+    framed[:, :8] = framed[:, -8:] = 0
+    assert gather(framed).wrap < 0.5
+    assert proven(framed) == ""
     beads = np.where(pixels > 1000, 65535, pixels).astype(np.uint16)
     assert np.mean(np.abs(np.diff(beads.astype(int))) > 32768) > 0.01
     assert proven(beads) == ""
+    assert "below zero" in proven(noise(mean=12, offset=0).astype(np.uint8) - np.uint8(11), 8)
 
 
 def test_a_common_step_is_told_when_chance_does_not_make_it() -> None:

@@ -147,8 +147,9 @@ def _swapped(evidence: PlaneEvidence) -> Proof | None:
 
 
 def _wrapped(evidence: PlaneEvidence) -> Proof | None:
-    if evidence.wrap >= _WRAPPED:
-        return None
+    full = 255 if evidence.byte_order is None else 65535
+    if evidence.wrap >= _WRAPPED or evidence.lowest > full // 64 or evidence.highest < full - full // 64:
+        return None  # what wraps goes on from zero to full scale; a bright plane with a black border does not
     return Proof(
         f"values went below zero and came out at the top, near {evidence.highest}: neighbours jump across all levels",
         "something subtracted an offset without stopping at zero: export the raw camera images",
