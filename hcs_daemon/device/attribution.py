@@ -6,7 +6,6 @@ from the package, of the class that the target is contrasted with. For a hit the
 looks like the control they are sites of the runner-up class where the package has them, else control sites.
 """
 
-from dataclasses import dataclass
 from math import factorial, inf
 
 import numpy as np
@@ -15,6 +14,7 @@ from captum.attr import IntegratedGradients
 from numpy.typing import NDArray
 
 from hcs_daemon.device.package import Package
+from hcs_daemon.device.question import Model, Question
 from hcs_daemon.device.tiling import Tiler, tiles_at_once
 from hcs_daemon.records import COMPLETENESS_LIMIT, EFFICIENCY_LIMIT, Attribution, ExplanationChecks, Site
 
@@ -30,28 +30,13 @@ Floats = NDArray[np.float64]
 Pixel = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """One site, one contrast: logit(target) - logit(against).
-
-    tiles: (tiles, channels, tile, tile). references: by reference site, the tiles that replace the site's, same shape.
-    """
-
-    tiles: torch.Tensor
-    references: tuple[torch.Tensor, ...]
-    target: int
-    against: int
-
-
 class Explainer:
     """Explains sites for one model on one device."""
 
     def __init__(self, package: Package, tiler: Tiler, device: torch.device) -> None:
         self._package = package
-        self._program = package.program
         self._tiler = tiler
-        self._device = device
-        self._at_once = tiles_at_once(device)
+        self._model = Model(package.program, tiles_at_once(device), device)
         self._manifest = package.manifest
         scale_um = self._manifest.pixel_size_um
         self._references = {
@@ -93,10 +78,10 @@ class Explainer:
             explain_s=0.0,
         )
 
-    def _question(self, site: Site, target: str, against: str, source: str) -> _Question:
+    def _question(self, site: Site, target: str, against: str, source: str) -> Question:
         tiles = self._tiler.tiles(site.pixels, site.pixel_size_um)
         classes = self._manifest.classes
-        return _Question(
+        return Question(
             tiles,
             # a reference site has its own number of tiles: they are taken in turn
             tuple(tiles_of[torch.arange(len(tiles)) % len(tiles_of)] for tiles_of in self._references[source]),
@@ -106,30 +91,27 @@ class Explainer:
 
     # ---- channels
 
-    def _coalition_values(self, question: _Question) -> Floats:
+    def _coalition_values(self, question: Question) -> Floats:
         """(references, 2^channels): the site's contrast with only the channels of each coalition its own.
 
         Bit c of a coalition's number says whether channel c is the site's; 0 is the reference, the last is the site.
         """
         count = question.tiles.shape[1]
         kept = torch.tensor([[bool(number >> c & 1) for c in range(count)] for number in range(1 << count)])
-        kept = kept.to(self._device)[:, None, :, None, None]
+        kept = kept.to(self._model.device)[:, None, :, None, None]
         values = np.empty((len(question.references), 1 << count))
-        coalitions = max(1, self._at_once // len(question.tiles))
+        coalitions = max(1, self._model.at_once // len(question.tiles))
         with torch.inference_mode():
             for row, reference in zip(values, question.references, strict=True):
                 for start in range(0, 1 << count, coalitions):
                     mixed = torch.where(kept[start : start + coalitions], question.tiles, reference)
-                    contrast = _contrast(question, self._logits(mixed.flatten(0, 1))).double()
+                    contrast = question.contrast(self._model.logits(mixed.flatten(0, 1))).double()
                     row[start : start + coalitions] = contrast.view(len(mixed), -1).mean(dim=1).cpu().numpy()
         return values
 
-    def _logits(self, tiles: torch.Tensor) -> torch.Tensor:
-        return torch.cat([self._program(part)["logits"] for part in torch.split(tiles, self._at_once)])
-
     # ---- places
 
-    def _integrated_gradients(self, question: _Question, change: float) -> Pixel:
+    def _integrated_gradients(self, question: Question, change: float) -> Pixel:
         """(tiles, channels, tile, tile) float32 logits, the mean over the references; they sum to the change.
 
         Integrated gradients (Sundararajan et al., ICML 2017) by Gauss-Legendre, with more steps until complete enough.
@@ -146,13 +128,15 @@ class Explainer:
                 return np.asarray(heat, np.float32)
             steps *= 2
 
-    def _path_integral(self, question: _Question, reference: torch.Tensor, steps: int) -> torch.Tensor:
+    def _path_integral(self, question: Question, reference: torch.Tensor, steps: int) -> torch.Tensor:
         """(tiles, channels, tile, tile): each tile's integrated gradients from one reference."""
-        method = IntegratedGradients(lambda tiles: _contrast(question, self._program(tiles)["logits"]))
-        pairs = zip(torch.split(question.tiles, self._at_once), torch.split(reference, self._at_once), strict=True)
+        method = IntegratedGradients(lambda tiles: question.contrast(self._model.outputs(tiles)["logits"]))
+        pairs = zip(
+            torch.split(question.tiles, self._model.at_once), torch.split(reference, self._model.at_once), strict=True
+        )
         found = [
             method.attribute(
-                tiles, baselines=base, n_steps=steps, method="gausslegendre", internal_batch_size=self._at_once
+                tiles, baselines=base, n_steps=steps, method="gausslegendre", internal_batch_size=self._model.at_once
             )
             for tiles, base in pairs
         ]
@@ -161,7 +145,7 @@ class Explainer:
     # ---- checks
 
     def _checks(
-        self, question: _Question, heat: Pixel, nearest: int, shapley: Floats, change: float, *, seed: int
+        self, question: Question, heat: Pixel, nearest: int, shapley: Floats, change: float, *, seed: int
     ) -> ExplanationChecks:
         completeness = _relative(float(heat.sum(dtype=np.float64)) - change, change)
         efficiency = _relative(float(shapley.mean(axis=0).sum()) - change, change)
@@ -175,7 +159,7 @@ class Explainer:
             passed=whole and deletion < random_deletion,
         )
 
-    def _deletion(self, question: _Question, heat: Pixel, nearest: int, *, seed: int) -> tuple[float, float]:
+    def _deletion(self, question: Question, heat: Pixel, nearest: int, *, seed: int) -> tuple[float, float]:
         """Areas under the target's probability while blocks of one channel each are replaced by the nearest reference.
 
         The most attributed first, and at random (mean of some orders); Petsiuk et al., BMVC 2018, who set pixels to 0.
@@ -189,35 +173,33 @@ class Explainer:
             float(np.mean([self._area(question, reference, order) for order in orders])),
         )
 
-    def _area(self, question: _Question, reference: torch.Tensor, order: NDArray[np.intp]) -> float:
+    def _area(self, question: Question, reference: torch.Tensor, order: NDArray[np.intp]) -> float:
         """Mean of the target's probability over the share of blocks replaced, in this order; trapezoids."""
         rank = np.empty(order.size, np.intp)
         rank[order] = np.arange(order.size)
         count, channels, size, _ = question.tiles.shape
         block = torch.from_numpy(np.arange(size) * BLOCKS_ALONG // size)
         ranks = torch.from_numpy(rank.reshape(count, channels, BLOCKS_ALONG, BLOCKS_ALONG))
-        by_pixel = ranks[:, :, block[:, None], block[None, :]].to(self._device)
+        by_pixel = ranks[:, :, block[:, None], block[None, :]].to(self._model.device)
         curve = []
         with torch.inference_mode():
             for share in DELETION_SHARES:
                 mixed = torch.where(by_pixel < share * order.size, reference, question.tiles)
-                shares = self._logits(mixed).double().mean(dim=0).softmax(dim=0)
+                shares = self._model.logits(mixed).double().mean(dim=0).softmax(dim=0)
                 curve.append(float(shares[question.target]))
         return float(np.trapezoid(curve, DELETION_SHARES))
 
-    def _nearest(self, question: _Question, source: str) -> int:
+    def _nearest(self, question: Question, source: str) -> int:
         """The reference site nearest the site, by the distance of their mean embeddings."""
         return int(torch.linalg.vector_norm(self._looks[source] - self._look_of(question.tiles), dim=1).argmin())
 
     def _look_of(self, tiles: torch.Tensor) -> torch.Tensor:
         """(features,) float64: the mean embedding of a site's tiles."""
         with torch.inference_mode():
-            parts = [self._program(part)["embedding"].double() for part in torch.split(tiles, self._at_once)]
+            parts = [
+                self._model.outputs(part)["embedding"].double() for part in torch.split(tiles, self._model.at_once)
+            ]
             return torch.cat(parts).mean(dim=0)
-
-
-def _contrast(question: _Question, logits: torch.Tensor) -> torch.Tensor:
-    return logits[:, question.target] - logits[:, question.against]
 
 
 def shapley_values(values: Floats) -> Floats:
