@@ -160,6 +160,13 @@ def simulate(
     ] = "harmony",
     z_steps: Annotated[int, typer.Option(metavar="N", help="Planes a stack; the middle one is in focus.")] = 1,
     time_points: Annotated[int, typer.Option(metavar="N", help="How often the plate is imaged.")] = 1,
+    scene: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Not the screen but a hard case beside DMSO: two_channels, rearranged, mixed_cells or bright_edge.",
+        ),
+    ] = None,
     layout: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="Writes there what an experimenter knows of each well.")
     ] = None,
@@ -185,6 +192,7 @@ def simulate(
         instrument=instrument,
         z_steps=z_steps,
         time_points=time_points,
+        scene=scene,
         layout=layout,
         truth=truth,
     )

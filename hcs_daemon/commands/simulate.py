@@ -29,6 +29,7 @@ def simulate_screen(
     instrument: str,
     z_steps: int,
     time_points: int,
+    scene: str | None,
     layout: Path | None,
     truth: Path | None,
 ) -> int:
@@ -47,6 +48,7 @@ def simulate_screen(
             instrument=instrument,
             z_steps=z_steps,
             time_points=time_points,
+            scene=scene,
             layout=layout,
             truth=truth,
             executor=executor,

@@ -19,11 +19,15 @@ DOSES_UM = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
 
 @dataclass(frozen=True, slots=True)
 class Phenotype:
-    """A planted change. channels: the only ones whose pixels it changes."""
+    """A planted change. channels: the only ones whose pixels it changes.
+
+    same_values: each cell keeps the very values of its pixels, in other places; else only their sum.
+    """
 
     name: str
     channels: tuple[str, ...]
     description: str
+    same_values: bool = False
 
 
 PHENOTYPES = {
@@ -38,6 +42,15 @@ PHENOTYPES = {
         Phenotype("dna_damage", ("DNA",), "nuclei grow, chromatin becomes blotchy, micronuclei appear"),
     )
 }
+HARD_PHENOTYPES = {
+    phenotype.name: phenotype
+    for phenotype in (
+        Phenotype("er_and_mito_stress", ("ER", "Mito"), "er_stress and mito_fragmented in one cell"),
+        Phenotype("actin_rearranged", ("AGP",), "actin_stress of the same pixel values, in other places", True),
+    )
+}
+"""Found in no screen: what `scenes.py` shows beside them."""
+KNOWN_PHENOTYPES = PHENOTYPES | HARD_PHENOTYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +58,8 @@ class Compound:
     """What a compound does.
 
     phenotype: its class, None for an inert one. ec50_um: micromolar at half its own effect. hill: slope of the curve.
-    top: effect strength it tends to, 0 to 1.
+    top: effect strength it tends to, 0 to 1. responding: the share of the cells that answer to it at all. edge_light:
+    an artefact and no effect: stray light along the field's left edge, in shares of a stain's brightest.
     """
 
     name: str
@@ -53,6 +67,8 @@ class Compound:
     ec50_um: float = 1.0
     hill: float = 1.0
     top: float = 0.0
+    responding: float = 1.0
+    edge_light: float = 0.0
 
     def effect_at(self, concentration_um: float) -> float:
         """Effect strength, 0 (none) to 1 (full), by Hill's equation (Hill 1910), to three decimals."""

@@ -23,6 +23,7 @@ from hcs_daemon.simulate.compounds import CHANNELS
 from hcs_daemon.simulate.layout import WellPlan, plan_plate, write_layout, write_truth
 from hcs_daemon.simulate.measurement import Measurement, PlaneInfo, Vendor, Written
 from hcs_daemon.simulate.pace import FileToWrite, check_speed, write_files, writing
+from hcs_daemon.simulate.scenes import plan_scene
 from hcs_daemon.simulate.seeds import generator
 from hcs_daemon.simulate.site import CAMERA_PX, PIXEL_SIZE_UM, render_stack
 from hcs_daemon.simulate.vendors import vendor_called
@@ -76,6 +77,7 @@ def simulate_plate(
     truth: Path | None = None,
     positions: Sequence[WellPosition] | None = None,
     plans: Sequence[WellPlan] | None = None,
+    scene: str | None = None,
     not_taken: Callable[[PlaneInfo], bool] | None = None,
     executor: Executor | None = None,
 ) -> SimulatedPlate:
@@ -97,9 +99,10 @@ def simulate_plate(
         truth: CSV to write (the layout and `effect_strength, affected_channels, class`), outside `directory`. Beside it
             a folder `<stem>_masks` with `<well>_s<site>.png` (later time points: `<well>.t002_s<site>.png`): 8-bit
             pictures in which bit i is set where an effect was planted in channel i (0 DNA, 1 ER, 2 RNA, 3 AGP, 4 Mito),
-            0 where nothing was.
+            bit 5 where stray light lies, 0 where nothing is.
         positions: only these wells of the plan; the tables hold these alone.
         plans: what is in each well, in place of the plate's own plan (for training).
+        scene: a hard case of `scenes.SCENES` in place of the screen; not together with plans.
         not_taken: says which planes fail: no file of theirs is written. Where an instrument records failures it does;
             else its metadata promises them all the same.
         executor: makes sites side by side; None makes one after the other.
@@ -112,7 +115,9 @@ def simulate_plate(
     _check(plate, wells, sites, size_px, seed)
     _check_depth(vendor, z_steps, time_points)
     check_speed(speed)
-    chosen = _choose(plans if plans is not None else plan_plate(wells, seed, plate), positions, wells)
+    if plans is None:
+        plans = plan_plate(wells, seed, plate) if scene is None else plan_scene(scene, wells, seed, plate)
+    chosen = _choose(plans, positions, wells)
     measurement = Measurement(
         plate,
         wells,

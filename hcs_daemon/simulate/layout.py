@@ -14,7 +14,7 @@ from hcs_daemon.simulate.compounds import (
     CONTROL_CLASS,
     DOSES_UM,
     FULL_DOSE_UM,
-    PHENOTYPES,
+    KNOWN_PHENOTYPES,
     REFERENCES,
     TREATMENTS,
     Compound,
@@ -48,7 +48,7 @@ class WellPlan:
     def affected_channels(self) -> tuple[str, ...]:
         """The channels whose pixels differ from what the control would have shown; none at strength 0."""
         phenotype = self.compound.phenotype
-        return PHENOTYPES[phenotype].channels if phenotype is not None and self.effect_strength > 0 else ()
+        return KNOWN_PHENOTYPES[phenotype].channels if phenotype is not None and self.effect_strength > 0 else ()
 
     @property
     def class_name(self) -> str:

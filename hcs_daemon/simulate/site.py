@@ -13,11 +13,13 @@ from hcs_daemon.simulate.compounds import CHANNELS
 from hcs_daemon.simulate.layout import WellPlan
 from hcs_daemon.simulate.measurement import middle_step
 from hcs_daemon.simulate.seeds import generator
-from hcs_daemon.simulate.stains import Effect, affected, light, through_lens, weave
+from hcs_daemon.simulate.stains import Effect, affected, at_edge, edge_light, light, through_lens, weave
 
 PIXEL_SIZE_UM = 1.196
 """Of a 10x lens on a sCMOS of 2160² pixels, binned 2 x 2 (a real Operetta's index says 1.19595e-06 m)."""
 CAMERA_PX = 1080
+ARTEFACT_BIT = len(CHANNELS)
+"""Of a mask: here lies stray light, which is no effect."""
 _BLUR_PX_A_STEP = 0.9
 _DIMMER_A_STEP = 0.06
 _DRIFT_UM = 1.5  # between two time points, at most, in each direction
@@ -27,7 +29,8 @@ _DRIFT_UM = 1.5  # between two time points, at most, in each direction
 class SimulatedSite:
     """pixels: (5, size, size) uint16, raw counts, in the order of `CHANNELS`.
 
-    mask: (size, size) uint8, bit i set where an effect was planted in channel i; 0 where nothing was.
+    mask: (size, size) uint8, bit i set where an effect was planted in channel i; 0 where nothing was. `ARTEFACT_BIT`
+    is set where stray light lies.
     """
 
     pixels: NDArray[np.uint16]
@@ -79,6 +82,7 @@ def render_stack(
     mood = _WellMood.of(seed, plate, plan.position)
     cells = populate(size_px * PIXEL_SIZE_UM, mood.cells_per_mm2, generator(seed, *place, "cells"))
     cells = _drifted(cells, generator(seed, *place, "drift"), time)
+    cells = _answering(cells, generator(seed, *place, "responding"), plan.compound.responding)
     maps = map_cells(cells, size_px, PIXEL_SIZE_UM)
     textures = weave(maps.label.shape, generator(seed, *place, "textures"))
     effect = Effect(plan.compound.phenotype, plan.effect_strength)
@@ -88,11 +92,15 @@ def render_stack(
         lamp = illumination(size_px, PIXEL_SIZE_UM, generator(seed, plate, channel, "lamp"))
         emitted = light(channel, cells, maps, textures, effect) * np.float32(mood.staining[index])
         seen = through_lens(emitted, channel, mood.blur_px, lamp, textures)
+        if plan.compound.edge_light:
+            seen = seen + plan.compound.edge_light * edge_light(channel, size_px, PIXEL_SIZE_UM)
         for step in range(1, z_steps + 1):
             away = step - middle_step(z_steps)
             noise = generator(seed, *place, channel, "camera", *((time, step) if away or time > 1 else ()))
             pixels[index, step - 1] = expose(_defocused(seen, abs(away)), noise)
         mask |= affected(channel, cells, maps, effect).astype(np.uint8) << index
+    if plan.compound.edge_light:
+        mask |= at_edge(size_px, PIXEL_SIZE_UM).astype(np.uint8) << ARTEFACT_BIT
     return SimulatedStack(pixels, mask)
 
 
@@ -102,6 +110,13 @@ def _drifted(cells: Population, rng: np.random.Generator, time: int) -> Populati
         return cells
     moved = rng.uniform(-_DRIFT_UM, _DRIFT_UM, (time - 1, 2)).sum(axis=0).astype(np.float32)
     return replace(cells, centre_um=cells.centre_um + moved)
+
+
+def _answering(cells: Population, rng: np.random.Generator, share: float) -> Population:
+    """The cells, of which about this share answers to a compound at all."""
+    if share == 1.0:
+        return cells
+    return replace(cells, response=np.where(rng.random(len(cells)) < share, cells.response, np.float32(0)))
 
 
 def _defocused(seen: NDArray[np.float32], steps: int) -> NDArray[np.float32]:

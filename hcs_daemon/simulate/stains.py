@@ -1,7 +1,8 @@
 """What light the cells give in each channel, and how a planted effect changes it.
 
 An effect rearranges light within a cell and keeps each cell's total in that channel, so that no effect is a mere change
-of brightness. It changes its own channels only; at strength 0 it changes nothing at all.
+of brightness; one of `same_values` keeps the value of each pixel and changes their places alone. An effect changes its
+own channels only; at strength 0 it changes nothing at all.
 """
 
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from hcs_daemon.simulate.cells import CellMaps, Floats, Population
-from hcs_daemon.simulate.compounds import CHANNELS
+from hcs_daemon.simulate.compounds import CHANNELS, KNOWN_PHENOTYPES, Phenotype
 
 _PEAK_ELECTRONS = {"DNA": 4200.0, "ER": 3400.0, "RNA": 3600.0, "AGP": 2100.0, "Mito": 6500.0}
+_EDGE_UM = 8.0  # over which stray light falls off
 _BACKGROUND_ELECTRONS = {"DNA": 130.0, "ER": 90.0, "RNA": 70.0, "AGP": 60.0, "Mito": 300.0}
 
 
@@ -46,11 +48,12 @@ def light(channel: str, cells: Population, maps: CellMaps, textures: Textures, e
     """Electrons expected from a channel's stain, without lens, lamp and background; (height, width) float32."""
     answer = _by_cell(maps, np.clip(effect.strength * cells.response, 0.0, 1.0))
     plain = _STAINS[channel](cells, maps, textures, np.zeros_like(answer))
-    if effect.strength == 0 or effect.phenotype not in _ACTS_ON or _ACTS_ON[effect.phenotype] != channel:
+    phenotype = _acting(effect, channel)
+    if phenotype is None:
         shaped = plain
     else:
         changed = _STAINS[channel](cells, maps, textures, answer)
-        shaped = _keeping_totals(changed, plain, maps)
+        shaped = (_keeping_values if phenotype.same_values else _keeping_totals)(changed, plain, maps)
     brightness = _by_cell(maps, cells.brightness[:, CHANNELS.index(channel)], outside=1.0)
     return (shaped * brightness * _PEAK_ELECTRONS[channel]).astype(np.float32)
 
@@ -66,14 +69,30 @@ def through_lens(emitted: Floats, channel: str, blur_px: float, lamp: Floats, te
 
 def affected(channel: str, cells: Population, maps: CellMaps, effect: Effect) -> NDArray[np.bool_]:
     """Where an effect on this channel is planted: nuclei for DNA and RNA, whole cells else; (height, width) bool."""
-    if effect.strength == 0 or effect.phenotype is None or _ACTS_ON[effect.phenotype] != channel:
+    if _acting(effect, channel) is None:
         return np.zeros(maps.label.shape, bool)
+    deaf = _by_cell(maps, cells.response == 0) > 0
     if channel == "RNA":
-        return maps.q < 1.0
+        return (maps.q < 1.0) & ~deaf
     if channel == "DNA":
         answer = _by_cell(maps, np.clip(effect.strength * cells.response, 0.0, 1.0))
-        return (maps.q < _growth(answer)) | ((maps.micronucleus > 0.5) & _seen(maps, answer))
-    return maps.label > 0
+        return ((maps.q < _growth(answer)) | ((maps.micronucleus > 0.5) & _seen(maps, answer))) & ~deaf
+    return (maps.label > 0) & ~deaf
+
+
+def edge_light(channel: str, size_px: int, pixel_size_um: float) -> Floats:
+    """Stray light that falls off from the left edge of a field, 1 times the stain's brightest at the edge itself.
+
+    Electrons, (size_px, size_px) float32. An artefact: no cell is changed.
+    """
+    away = np.arange(size_px, dtype=np.float32) * pixel_size_um / _EDGE_UM
+    return np.broadcast_to(np.exp(-away * away) * _PEAK_ELECTRONS[channel], (size_px, size_px)).astype(np.float32)
+
+
+def at_edge(size_px: int, pixel_size_um: float) -> NDArray[np.bool_]:
+    """Where stray light is at least a tenth of its most; (size_px, size_px) bool."""
+    away = np.arange(size_px) * pixel_size_um
+    return np.broadcast_to(away < _EDGE_UM * np.sqrt(np.log(10.0)), (size_px, size_px))
 
 
 def _dna(cells: Population, maps: CellMaps, textures: Textures, answer: Floats) -> Floats:
@@ -133,13 +152,14 @@ def _mito(cells: Population, maps: CellMaps, textures: Textures, answer: Floats)
 
 
 _STAINS = {"DNA": _dna, "ER": _er, "RNA": _rna, "AGP": _agp, "Mito": _mito}
-_ACTS_ON = {
-    "mito_fragmented": "Mito",
-    "actin_stress": "AGP",
-    "nucleolar_stress": "RNA",
-    "er_stress": "ER",
-    "dna_damage": "DNA",
-}
+
+
+def _acting(effect: Effect, channel: str) -> Phenotype | None:
+    """What is planted in this channel, if anything is."""
+    if effect.strength == 0 or effect.phenotype is None:
+        return None
+    phenotype = KNOWN_PHENOTYPES[effect.phenotype]
+    return phenotype if channel in phenotype.channels else None
 
 
 def _growth(answer: Floats) -> Floats:
@@ -180,6 +200,14 @@ def _keeping_totals(changed: Floats, plain: Floats, maps: CellMaps) -> Floats:
     factor = np.divide(before, after, out=np.ones_like(before), where=after > 0)
     kept: Floats = (changed * factor[maps.label]).astype(np.float32)
     return kept
+
+
+def _keeping_values(changed: Floats, plain: Floats, maps: CellMaps) -> Floats:
+    """The values of the plain picture within each cell, put where the changed one has its own in the same order."""
+    label = maps.label.ravel()
+    kept = np.empty(plain.size, np.float32)
+    kept[np.lexsort((changed.ravel(), label))] = plain.ravel()[np.lexsort((plain.ravel(), label))]
+    return kept.reshape(plain.shape)
 
 
 def _mean_where(values: Floats, where: NDArray[np.bool_], maps: CellMaps) -> Floats:
