@@ -9,7 +9,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -202,6 +202,12 @@ class Expect(_Section):
         if self.container == "auto":
             return "uint8" if self.bit_depth == 8 else "uint16"
         return self.container
+
+    def only(self, names: Collection[str]) -> "Expect":
+        """With just these of its channels analysed, and the others ignored, as if ignore_channels named them."""
+        kept = {name: channel_id for name, channel_id in self.channels.items() if name in names}
+        aside = [channel_id for name, channel_id in self.channels.items() if name not in names]
+        return self.model_copy(update={"channels": kept, "ignore_channels": [*self.ignore_channels, *aside]})
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:

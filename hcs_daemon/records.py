@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hcs_daemon.novelty import Novelty
 from hcs_daemon.plate import AcquisitionId, PlaneId, PlateLayout, SiteId, WellId, split_page
 from hcs_daemon.vocabulary import PlateState, Reason, Used, Verdict, WellStatus
 
@@ -361,7 +362,11 @@ class Attribution:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What the rest of the house may know about the model in use."""
+    """What the rest of the house may know about the model in use.
+
+    classes: empty, and control_class too, for a model that only embeds: its wells have no verdict. novelty: how unlike
+    its training wells a well is; None where its package does not know.
+    """
 
     name: str
     version: str
@@ -375,6 +380,7 @@ class ModelFacts:
     bit_depth: int
     container: str
     demonstration: bool
+    novelty: Novelty | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,9 +128,11 @@ def open_network(settings: Settings, telemetry: Telemetry) -> Device:
 def workshop(settings: Settings, telemetry: Telemetry, open_device: OpenDevice = open_network) -> Iterator[Workshop]:
     """Load the model and take the results folder; give both back at the end.
 
-    Raises SettingsError, PackageError, FolderError or ResultsHeldError.
+    Channels that the model does not use are ignored from here on. Raises SettingsError, PackageError, FolderError or
+    ResultsHeldError.
     """
     device = open_device(settings, telemetry)
+    settings = settings.model_copy(update={"expect": settings.expect.only(device.facts.channels)})
     get_log().info(
         Event.MODEL_LOADED, model=device.facts.name, version=device.facts.version, device=device.facts.device
     )

@@ -121,7 +121,7 @@ def test_a_manifest_with_another_number_of_classes_is_refused(package: Path) -> 
     assert "logits are (2, 3), by the manifest (2, 4)" in refusal(package).message
 
 
-@pytest.mark.parametrize("name", ["input", "logits", "embedding", "feature_map"])
+@pytest.mark.parametrize("name", ["input", "logits", "embedding"])
 def test_a_self_test_without_one_of_its_arrays_is_refused(package: Path, name: str) -> None:
     change_arrays(package / "selftest.npz", **{name: None})
     assert f"selftest.npz has no array {name}" in refusal(package).message
@@ -145,6 +145,11 @@ def test_references_that_are_not_sites_in_raw_counts_are_refused(package: Path, 
 def test_references_that_the_manifest_names_and_nobody_brought_are_refused(package: Path) -> None:
     change_manifest(package, references={"control": ["A01", "A02"], "broken": ["A03"]})
     assert "references.npz has no sites of 'broken'" in refusal(package).message
+
+
+def test_a_self_test_without_the_feature_map_that_the_network_gives_is_refused(package: Path) -> None:
+    change_arrays(package / "selftest.npz", feature_map=None)
+    assert "gives a feature_map, and the self-test has none" in refusal(package).message
 
 
 class Cut(nn.Module):

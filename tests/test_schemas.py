@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from conftest import ROOT
+from hcs_daemon.device import manifest
 from hcs_daemon.publish.schemas import SCHEMAS, RejectionLine, WellResult, schema_text, write_schemas
 from hcs_daemon.vocabulary import PlateState
 from wells import Desktop, closed_well, lines, plate_news, rejection
@@ -37,7 +38,25 @@ def test_the_schemas_in_the_manual_are_current(stem: str) -> None:
 def test_they_are_written_where_one_asks_for_them(tmp_path: Path) -> None:
     write_schemas(tmp_path / "schemas")
     written = {path.name for path in (tmp_path / "schemas").iterdir()}
-    assert written == {path.name for path in FOLDER.iterdir()} == {f"{stem}.schema.json" for stem in SCHEMAS}
+    assert written == {f"{stem}.schema.json" for stem in SCHEMAS}
+    assert written | {manifest.SCHEMA_FILE} == {path.name for path in FOLDER.iterdir()}
+
+
+def test_the_schema_of_a_model_package_is_current() -> None:
+    current = manifest.schema_text()
+    assert (FOLDER / manifest.SCHEMA_FILE).read_text(encoding="utf-8") == current, (
+        "run python -m hcs_daemon.device.manifest docs/schemas"
+    )
+    shipped = json.loads((manifest.package_folder("demo") / manifest.MANIFEST_NAME).read_text("utf-8"))
+    jsonschema.validate(shipped, json.loads(current))
+    with pytest.raises(jsonschema.ValidationError, match="colour"):
+        jsonschema.validate(shipped | {"colour": "blue"}, json.loads(current))
+
+
+def test_the_manual_names_every_key_of_a_manifest() -> None:
+    words = set(re.findall(r"\w+", (ROOT / "docs" / "model-package.md").read_text(encoding="utf-8")))
+    found = schema("model-package")
+    assert {name for model in (found, *found["$defs"].values()) for name in model["properties"]} <= words
 
 
 def test_every_file_that_is_written_keeps_to_its_schema(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The network at work: batches of sites to predictions, and what is done when the card gives up."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -51,7 +51,7 @@ class Network:
         self._wanted_at_once = at_once
         self._telemetry = telemetry
         self._log = get_log()
-        self._explains = explain
+        self._explains = explain and bool(package.manifest.classes)  # without classes there is no verdict to explain
         self._most_sites = 1 << 30
         manifest = package.manifest
         self.facts = ModelFacts(
@@ -67,6 +67,7 @@ class Network:
             bit_depth=manifest.bit_depth,
             container=manifest.container,
             demonstration=manifest.demonstration,
+            novelty=package.novelty,
         )
         self._move_to(device)
         telemetry.model_info.labels(manifest.name, manifest.version, manifest.weights_sha256).set(1)
@@ -133,11 +134,15 @@ class Network:
                 noted.append(tensor_step(seen))
             means = []
             for name in ("logits", "embedding"):
-                by_site = torch.split(torch.cat([part[name] for part in parts]), [len(part) for part in tiles])
+                by_site = torch.split(torch.cat([self._rows(part, name) for part in parts]), [len(t) for t in tiles])
                 means.append(torch.stack([part.mean(dim=0) for part in by_site]).float().cpu().numpy())
         return [
             _Outputs(logits, embedding, tuple(noted)) for logits, embedding, noted in zip(*means, steps, strict=True)
         ]
+
+    def _rows(self, outputs: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
+        """(tiles, features) of an output; (tiles, 0) logits of a model that only embeds."""
+        return outputs["embedding"][:, :0] if name == "logits" and not self.facts.classes else outputs[name]
 
     # ---- when memory is short
 

@@ -1,8 +1,12 @@
 """A model package's manifest: what the network expects, and what it says. No torch here: settings are checked fast.
 
-A package is a folder: `manifest.json`, `model.pt2`, `selftest.npz`, `references.npz`, `card.md`; docs/model-package.md.
+A package is a folder: `manifest.json`, `model.pt2`, `selftest.npz`, `references.npz`, `card.md`, and `novelty.npz`
+where it knows what it was trained on; docs/model-package.md.
+`python -m hcs_daemon.device.manifest docs/schemas` writes the JSON Schema.
 """
 
+import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -17,12 +21,15 @@ MANIFEST_NAME = "manifest.json"
 WEIGHTS_NAME = "model.pt2"
 SELFTEST_NAME = "selftest.npz"
 REFERENCES_NAME = "references.npz"
+NOVELTY_NAME = "novelty.npz"
 CARD_NAME = "card.md"
+SCHEMA_FILE = "model-package.schema.json"
 LEAST_FACTOR, MOST_FACTOR = 0.25, 4.0
 """How many of a site's pixels, along a side, may become one of the model's: beyond, its picture is another one."""
 _DEMO = Path(__file__).resolve().parent / "demo"
 
 Name = Annotated[str, Field(min_length=1, max_length=80)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Entry(BaseModel):
@@ -37,35 +44,53 @@ class ChannelEntry(_Entry):
 
 
 class Normalisation(_Entry):
-    """From raw counts x to what the network sees: `linear` (x - offset) / scale, `asinh` asinh of that."""
+    """From raw counts x to what the network sees, with y = (x - offset) / scale.
 
-    kind: Literal["linear", "asinh"]
-    offset: float
-    scale: float = Field(gt=0.0)
+    `linear` is y, `asinh` the asinh of y, `log1p` ln(1 + y) where y is above 0 and 0 below, `clip` y between 0 and 1.
+    """
+
+    kind: Literal["linear", "asinh", "log1p", "clip"] = Field(
+        description="linear: y = (x - offset) / scale; asinh: asinh(y); log1p: ln(1 + max(y, 0)); clip: y within 0 to 1"
+    )
+    offset: float = Field(description="raw counts")
+    scale: float = Field(gt=0.0, description="raw counts")
 
 
 class Manifest(_Entry):
     """`manifest.json`. Channels, normalisation, logits and references are in the order given here.
 
-    tile_px: edge of the square that the network sees, at pixel_size_um micrometres a pixel. references: class -> in
-    words, where each of its sites in references.npz comes from.
+    tile_px: edge of the square that the network sees, at pixel_size_um micrometres a pixel. classes: empty for a model
+    that only embeds; it has no control class and no references then. references: class -> in words, where each of its
+    sites in references.npz comes from. torch: the version that exported it.
     """
 
     schema_: Literal["hcs-daemon/model-package/1"] = Field(SCHEMA, alias="schema")
     name: Name
     version: Name
-    demonstration: bool = False
-    channels: tuple[ChannelEntry, ...] = Field(min_length=1, max_length=16)
+    demonstration: bool = Field(default=False, description="true: every result warns that its verdicts mean nothing")
+    channels: tuple[ChannelEntry, ...] = Field(
+        min_length=1,
+        max_length=16,
+        description="that the network sees, in its order; named as in expect.channels",
+    )
     container: Literal["uint8", "uint16"]
-    bit_depth: Literal[8, 10, 12, 14, 16]
-    tile_px: int = Field(ge=8, le=4096)
-    pixel_size_um: float = Field(gt=0.0, le=100.0)
-    normalisation: tuple[Normalisation, ...]
-    classes: tuple[Name, ...] = Field(min_length=2, max_length=1000)
-    control_class: Name
-    references: dict[str, tuple[str, ...]]
-    flatfield: Literal["off", "instrument"] = "off"
-    weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    bit_depth: Literal[8, 10, 12, 14, 16] = Field(description="bits that carry information")
+    tile_px: int = Field(ge=8, le=4096, description="edge of the square that the network sees, pixels")
+    pixel_size_um: float = Field(gt=0.0, le=100.0, description="micrometres a pixel at which it sees")
+    normalisation: tuple[Normalisation, ...] = Field(description="one a channel, in their order")
+    classes: tuple[Name, ...] = Field((), max_length=1000, description="in the order of logits; none: it only embeds")
+    control_class: Annotated[str, Field(max_length=80)] = Field(
+        "", description="which of the classes is the untreated control; empty where there are none"
+    )
+    references: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="class -> where each of its sites in references.npz comes from, in words"
+    )
+    flatfield: Literal["off", "instrument"] = Field(
+        "off", description="whether it was trained on images whose uneven light the instrument's profiles took out"
+    )
+    torch: str = Field("", max_length=80, description="the version that exported it; empty where nobody noted it")
+    weights_sha256: Digest = Field(description="of model.pt2")
+    novelty_sha256: Digest | None = Field(None, description="of novelty.npz; null where there is none")
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -83,7 +108,9 @@ class Manifest(_Entry):
     @field_validator("classes")
     @classmethod
     def _distinct(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
-        return _no_twins(classes)
+        if len(classes) == 1:
+            raise ValueError("one class is no choice: give two or more, or none for a model that only embeds")
+        return _no_twins(classes) if classes else classes
 
     @field_validator("channels")
     @classmethod
@@ -95,6 +122,8 @@ class Manifest(_Entry):
     def _agrees(self) -> Self:
         if len(self.normalisation) != len(self.channels):
             raise ValueError(f"normalisation has {len(self.normalisation)} entries for {len(self.channels)} channels")
+        if not self.classes:
+            return self._only_embeds()
         if self.control_class not in self.classes:
             raise ValueError(f"control_class {self.control_class!r} is not one of the classes")
         if not self.references.get(self.control_class):
@@ -102,6 +131,13 @@ class Manifest(_Entry):
         strangers = sorted(set(self.references) - set(self.classes))
         if strangers:
             raise ValueError(f"references has {strangers[0]!r}, which is not one of the classes")
+        return self
+
+    def _only_embeds(self) -> Self:
+        if self.control_class:
+            raise ValueError(f"control_class {self.control_class!r} has no place in a model without classes")
+        if self.references:
+            raise ValueError("references have no place in a model without classes: it has no verdict to explain")
         return self
 
 
@@ -144,19 +180,13 @@ def _in_words(error: ValidationError) -> str:
 
 
 def check_covers(manifest: Manifest, expect: Expect) -> None:
-    """Raise SettingsError unless the settings bring just what the model needs."""
+    """Raise SettingsError unless the settings bring what the model needs; channels beyond are left aside."""
     known = ", ".join(expect.channels)
     for channel in manifest.channel_names:
         if channel not in expect.channels:
             raise SettingsError(
                 f"the model {manifest.name} needs a channel {channel}, and expect.channels has {known}",
                 f'add {channel} = "the instrument\'s channel id"; the model needs {", ".join(manifest.channel_names)}',
-            )
-    for channel, channel_id in expect.channels.items():
-        if channel not in manifest.channel_names:
-            raise SettingsError(
-                f"expect.channels has {channel}, which the model {manifest.name} does not use",
-                f'take it out, and add "{channel_id}" to expect.ignore_channels if it is acquired all the same',
             )
     if expect.bit_depth != manifest.bit_depth or expect.dtype != manifest.container:
         raise SettingsError(
@@ -189,3 +219,12 @@ def scale_problem(manifest: Manifest, pixel_size_um: float) -> str | None:
         f"the model sees {manifest.pixel_size_um:g} µm a pixel, {factor:.3g} times the site's {pixel_size_um:g} µm;"
         f" a factor outside {LEAST_FACTOR:g} to {MOST_FACTOR:g} is refused"
     )
+
+
+def schema_text() -> str:
+    """The manifest's JSON Schema, as it stands in docs/schemas."""
+    return json.dumps(Manifest.model_json_schema(by_alias=True), indent=1, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    (Path(sys.argv[1]) / SCHEMA_FILE).write_text(schema_text(), encoding="utf-8", newline="\n")

@@ -1,7 +1,7 @@
 """From a site's raw counts to what the network sees, and back: resampled by area, normalised, cut into tiles."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +43,9 @@ class Tiler:
         rules = manifest.normalisation
         self._offset = _column([rule.offset for rule in rules], device)
         self._scale = _column([rule.scale for rule in rules], device)
-        self._asinh = [index for index, rule in enumerate(rules) if rule.kind == "asinh"]
+        self._bent = [(index, _BENDS[rule.kind]) for index, rule in enumerate(rules) if rule.kind != "linear"]
+        kinds = {rule.kind for rule in rules}
+        self._bend_all = _BENDS.get(kinds.pop()) if len(kinds) == 1 else None
         self._weights: dict[tuple[int, float], torch.Tensor] = {}
 
     def problem(self, shape: tuple[int, ...], pixel_size_um: float) -> str | None:
@@ -99,10 +101,10 @@ class Tiler:
     def normalised(self, raw: torch.Tensor) -> torch.Tensor:
         """Raw counts (…, channels, height, width) float32 as the network sees them."""
         scaled = (raw - self._offset) / self._scale
-        if len(self._asinh) == scaled.shape[-3]:
-            return torch.asinh(scaled)
-        for index in self._asinh:
-            scaled[..., index, :, :] = torch.asinh(scaled[..., index, :, :])
+        if self._bend_all is not None:
+            return self._bend_all(scaled)
+        for index, bend in self._bent:
+            scaled[..., index, :, :] = bend(scaled[..., index, :, :])
         return scaled
 
     def _along(self, length: int, factor: float) -> torch.Tensor:
@@ -110,6 +112,14 @@ class Tiler:
         if key not in self._weights:
             self._weights[key] = torch.from_numpy(area_weights(length, factor)).to(self._device)
         return self._weights[key]
+
+
+_BENDS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "asinh": torch.asinh,
+    "log1p": lambda scaled: torch.log1p(scaled.clamp(min=0.0)),
+    "clip": lambda scaled: scaled.clamp(0.0, 1.0),
+}
+"""What a kind of normalisation does with (x - offset) / scale; nothing, where it is linear."""
 
 
 def tensor_step(tiles: torch.Tensor) -> StepRecord:
