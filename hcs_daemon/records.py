@@ -320,7 +320,11 @@ class ExplanationChecks:
 
     completeness_error: |sum of attributions - change| / |change| (Sundararajan et al. 2017).
     efficiency_error: the same of the Shapley values. deletion_auc, random_deletion_auc: mean probability of
-    the target while the most (or randomly chosen) attributed blocks are replaced by the reference.
+    the target while the most (or randomly chosen) attributed blocks are replaced by the reference;
+    intensity_deletion_auc: those whose light differs most from the reference's. insertion_auc, random_insertion_auc:
+    while the most (or randomly chosen) attributed blocks take their place in the reference. noise_sensitivity: relative
+    change of the map under noise. on_cells: share of the attribution on cells; cells_area: their share of the site.
+    None: not computed. failed: the names of the checks that failed; passed when there are none.
     """
 
     completeness_error: float
@@ -328,6 +332,13 @@ class ExplanationChecks:
     deletion_auc: float
     random_deletion_auc: float
     passed: bool
+    insertion_auc: float | None = None
+    random_insertion_auc: float | None = None
+    intensity_deletion_auc: float | None = None
+    noise_sensitivity: float | None = None
+    on_cells: float | None = None
+    cells_area: float | None = None
+    failed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,11 +347,13 @@ class Attribution:
 
     target: the class explained; against: the class it is contrasted with; what is explained is
     logit(target) - logit(against), from `reference_contrast` (the control) to `contrast` (the site).
-    reference: in words, what an absent channel was replaced by. channel_shapley: exact Shapley value by
+    reference: in words, what an absent channel was replaced by. channel_shapley: Shapley value by
     channel, in logits, the mean over the reference sites; channel_spread: its standard deviation over them (n - 1),
-    None where there is one only. heat: (channels, height, width) float32, integrated gradients in logits a pixel,
-    at the model's pixel size, in the site's own frame. reference_pixels: (channels, height, width) raw counts, one
-    control picture at the model's pixel size, for display.
+    None where there is one only; channel_error: its standard error where it was sampled, None where it is exact.
+    interactions: what each pair of channels brings beyond what each brings, in logits (Shapley interaction index),
+    empty where it was not computed. heat: (channels, height, width) float32 logits a pixel, by `method`, at the
+    model's pixel size, in the site's own frame. reference_pixels: (channels, height, width) raw counts, one control
+    picture at the model's pixel size, for display.
     """
 
     site: SiteId
@@ -358,6 +371,8 @@ class Attribution:
     reference_name: str
     explain_s: float
     channel_spread: Mapping[str, float] | None = None
+    channel_error: Mapping[str, float] | None = None
+    interactions: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,16 @@
-from itertools import permutations
-
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
-from hcs_daemon.device.attribution import Explainer, shapley_values
-from hcs_daemon.device.manifest import ChannelEntry, Normalisation
+from hcs_daemon.device.attribution import Explainer
 from hcs_daemon.device.package import Package
 from hcs_daemon.device.tiling import Tiler
 from hcs_daemon.records import Attribution
 from model_packages import ChannelMeans, manifest, package_of, site_of
 
 CPU = torch.device("cpu")
-Floats = NDArray[np.float64]
 WEIGHTS = [[0.0, 0.0, 0.0], [1.0, 0.0, 3.0], [0.0, 2.0, 0.0]]
 
 
@@ -35,38 +29,6 @@ def flat_site(*levels: int, side: int = 36) -> NDArray[np.uint16]:
 
 def noisy_site(side: int = 36) -> NDArray[np.uint16]:
     return np.random.default_rng(5).integers(100, 900, (3, side, side), dtype=np.uint16)
-
-
-# ---- Shapley values
-
-
-def by_definition(values: Floats) -> list[float]:
-    """The mean of each player's contribution over all orders of joining."""
-    count = int(values.size).bit_length() - 1
-    total = np.zeros(count)
-    orders = list(permutations(range(count)))
-    for order in orders:
-        coalition = 0
-        for player in order:
-            total[player] += values[coalition | 1 << player] - values[coalition]
-            coalition |= 1 << player
-    return list(total / len(orders))
-
-
-@given(st.integers(1, 4).flatmap(lambda n: st.lists(st.floats(-9, 9), min_size=2**n, max_size=2**n)))
-def test_shapley_values_are_the_mean_contribution_over_all_orders(values: list[float]) -> None:
-    game = np.array(values)
-    np.testing.assert_allclose(shapley_values(game), by_definition(game), atol=1e-9)
-
-
-@given(st.lists(st.floats(-9, 9), min_size=32, max_size=32))
-def test_shapley_values_sum_to_what_all_players_gain(values: list[float]) -> None:
-    assert shapley_values(np.array(values)).sum() == pytest.approx(values[-1] - values[0], abs=1e-9)
-
-
-def test_who_adds_nothing_gets_nothing_and_equals_get_the_same() -> None:
-    game = np.array([0.0, 1.0, 0.0, 1.0, 1.0, 2.0, 1.0, 2.0])  # players 0 and 2 bring 1 each, player 1 brings nothing
-    np.testing.assert_allclose(shapley_values(game), [1.0, 0.0, 1.0])
 
 
 # ---- explanations of networks whose answer is known
@@ -174,18 +136,6 @@ def test_one_reference_has_no_spread() -> None:
 
 
 # ---- what cannot be explained
-
-
-def test_too_many_channels_are_said_to_be_too_many() -> None:
-    made = manifest(
-        channels=tuple(ChannelEntry(name=f"C{number}") for number in range(9)),
-        normalisation=(Normalisation(kind="linear", offset=0.0, scale=1.0),) * 9,
-    )
-    package = package_of(ChannelMeans([[0.0] * 9] * 3), made)
-    explainer = Explainer(package, Tiler(made, CPU), CPU)
-    found = explainer.explain(site_of(np.zeros((9, 36, 36), np.uint16)), "broken", "control")
-    assert isinstance(found, str)
-    assert "at most 8" in found
 
 
 def test_a_site_that_cannot_be_shown_to_the_model_cannot_be_explained() -> None:

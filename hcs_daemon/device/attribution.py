@@ -1,4 +1,4 @@
-"""Why the model said what it said: integrated gradients and exact channel Shapley values, each with its checks.
+"""Why the model said what it said: a map by one of the methods and the channels' Shapley values, with their checks.
 
 What is explained is the contrast logit(target) - logit(against), from a reference to the site. The reference decides
 whether an explanation is true: an absent channel, or an absent part of the picture, is replaced by that of real sites
@@ -6,34 +6,30 @@ from the package, of the class that the target is contrasted with. For a hit the
 looks like the control they are sites of the runner-up class where the package has them, else control sites.
 """
 
-from math import factorial, inf
-
 import numpy as np
 import torch
-from captum.attr import IntegratedGradients
 from numpy.typing import NDArray
 
+from hcs_daemon.device.methods import METHODS, GradCam, Pixel, relative_error
 from hcs_daemon.device.package import Package
 from hcs_daemon.device.question import Model, Question
+from hcs_daemon.device.shapley import channel_shares
 from hcs_daemon.device.tiling import Tiler, tiles_at_once
 from hcs_daemon.records import COMPLETENESS_LIMIT, EFFICIENCY_LIMIT, Attribution, ExplanationChecks, Site
 
-FIRST_STEPS, MOST_STEPS = 8, 64
-"""Steps of the path integral from each reference; doubled until it is complete, or there are so many."""
 DELETION_SHARES = tuple(step / 10 for step in range(11))
 RANDOM_ORDERS = 4
 BLOCKS_ALONG = 9
 """A tile's side is cut into so many blocks, in each channel, for the deletion curve."""
-MOST_CHANNELS = 8
 
 Floats = NDArray[np.float64]
-Pixel = NDArray[np.float32]
 
 
 class Explainer:
     """Explains sites for one model on one device."""
 
-    def __init__(self, package: Package, tiler: Tiler, device: torch.device) -> None:
+    def __init__(self, package: Package, tiler: Tiler, device: torch.device, method: str = "auto") -> None:
+        """method: by the settings' name. Raises PackageError where the package does not give what it needs."""
         self._package = package
         self._tiler = tiler
         self._model = Model(package.program, tiles_at_once(device), device)
@@ -45,33 +41,44 @@ class Explainer:
         self._looks = {
             name: torch.stack([self._look_of(tiles) for tiles in sites]) for name, sites in self._references.items()
         }
+        self._method = METHODS["expected_gradients" if method == "auto" else method]
+        if isinstance(self._method, GradCam):
+            self._try_method()
+
+    def _try_method(self) -> None:
+        """Explain one tile of a control site by the others, and forget it."""
+        tiles = self._references[self._manifest.control_class][0][:1]
+        self._method.attribute(self._model, Question(tiles, (tiles,), 0, min(1, len(self._manifest.classes) - 1)))
 
     def explain(self, site: Site, target: str, against: str) -> Attribution | str:
         """Explain one site, or say in words why that is not possible. target, against: two different classes."""
         manifest = self._manifest
-        problem = _too_many(len(manifest.channels)) or self._tiler.problem(site.pixels.shape, site.pixel_size_um)
+        problem = self._tiler.problem(site.pixels.shape, site.pixel_size_um)
         if problem is not None:
             return problem
         source = against if against in self._references else manifest.control_class
         question = self._question(site, target, against, source)
-        values = self._coalition_values(question)
-        shapley = np.stack([shapley_values(row) for row in values])
-        before, after = float(values[:, 0].mean()), float(values[:, -1].mean())
-        heat = self._integrated_gradients(question, after - before)
+        shares = channel_shares(self._model, question)
+        heat = self._method.attribute(self._model, question)
         nearest = self._nearest(question, source)
         names = manifest.references[source]
         return Attribution(
             site=site.id,
             key=site.key,
-            method="integrated gradients; exact channel Shapley values",
+            method=f"{self._method.words}; {shares.words}",
             target=target,
             against=against,
             reference=f"mean over {len(names)} {source} site{'s' if len(names) > 1 else ''}: {'; '.join(names)}",
-            contrast=after,
-            reference_contrast=before,
-            channel_shapley=dict(zip(manifest.channel_names, shapley.mean(axis=0).tolist(), strict=True)),
-            channel_spread=_spread(manifest.channel_names, shapley),
-            checks=self._checks(question, heat, nearest, shapley, after - before, seed=int(site.key[0][:16], 16)),
+            contrast=shares.after,
+            reference_contrast=shares.before,
+            channel_shapley=self._by_channel(shares.shapley.mean(axis=0)),
+            channel_spread=self._by_channel(shares.shapley.std(axis=0, ddof=1)) if len(shares.shapley) > 1 else None,
+            channel_error=None if shares.error is None else self._by_channel(shares.error),
+            interactions={
+                (manifest.channel_names[one], manifest.channel_names[other]): logits
+                for (one, other), logits in shares.interactions.items()
+            },
+            checks=self._checks(question, heat, nearest, shares.shapley, shares.after - shares.before),
             heat=self._tiler.layout(site.pixels.shape, site.pixel_size_um).assemble(heat),
             reference_pixels=self._package.references[source][nearest],
             reference_name=f"{source}, {names[nearest]}",
@@ -87,70 +94,22 @@ class Explainer:
             tuple(tiles_of[torch.arange(len(tiles)) % len(tiles_of)] for tiles_of in self._references[source]),
             classes.index(target),
             classes.index(against),
+            seed=int(site.key[0][:16], 16),
         )
 
-    # ---- channels
-
-    def _coalition_values(self, question: Question) -> Floats:
-        """(references, 2^channels): the site's contrast with only the channels of each coalition its own.
-
-        Bit c of a coalition's number says whether channel c is the site's; 0 is the reference, the last is the site.
-        """
-        count = question.tiles.shape[1]
-        kept = torch.tensor([[bool(number >> c & 1) for c in range(count)] for number in range(1 << count)])
-        kept = kept.to(self._model.device)[:, None, :, None, None]
-        values = np.empty((len(question.references), 1 << count))
-        coalitions = max(1, self._model.at_once // len(question.tiles))
-        with torch.inference_mode():
-            for row, reference in zip(values, question.references, strict=True):
-                for start in range(0, 1 << count, coalitions):
-                    mixed = torch.where(kept[start : start + coalitions], question.tiles, reference)
-                    contrast = question.contrast(self._model.logits(mixed.flatten(0, 1))).double()
-                    row[start : start + coalitions] = contrast.view(len(mixed), -1).mean(dim=1).cpu().numpy()
-        return values
-
-    # ---- places
-
-    def _integrated_gradients(self, question: Question, change: float) -> Pixel:
-        """(tiles, channels, tile, tile) float32 logits, the mean over the references; they sum to the change.
-
-        Integrated gradients (Sundararajan et al., ICML 2017) by Gauss-Legendre, with more steps until complete enough.
-        """
-        steps = FIRST_STEPS
-        while True:
-            total = torch.stack([self._path_integral(question, tiles, steps) for tiles in question.references]).sum(
-                dim=0
-            )
-            # the site's contrast is the mean over its tiles, the reference the mean over the reference sites
-            heat = (total.double() / (len(question.tiles) * len(question.references))).float().cpu().numpy()
-            error = _relative(float(heat.sum(dtype=np.float64)) - change, change)
-            if error <= COMPLETENESS_LIMIT / 2 or 2 * steps > MOST_STEPS:
-                return np.asarray(heat, np.float32)
-            steps *= 2
-
-    def _path_integral(self, question: Question, reference: torch.Tensor, steps: int) -> torch.Tensor:
-        """(tiles, channels, tile, tile): each tile's integrated gradients from one reference."""
-        method = IntegratedGradients(lambda tiles: question.contrast(self._model.outputs(tiles)["logits"]))
-        pairs = zip(
-            torch.split(question.tiles, self._model.at_once), torch.split(reference, self._model.at_once), strict=True
-        )
-        found = [
-            method.attribute(
-                tiles, baselines=base, n_steps=steps, method="gausslegendre", internal_batch_size=self._model.at_once
-            )
-            for tiles, base in pairs
-        ]
-        return torch.cat(found)
+    def _by_channel(self, values: Floats) -> dict[str, float]:
+        return dict(zip(self._manifest.channel_names, values.tolist(), strict=True))
 
     # ---- checks
 
     def _checks(
-        self, question: Question, heat: Pixel, nearest: int, shapley: Floats, change: float, *, seed: int
+        self, question: Question, heat: Pixel, nearest: int, shapley: Floats, change: float
     ) -> ExplanationChecks:
-        completeness = _relative(float(heat.sum(dtype=np.float64)) - change, change)
-        efficiency = _relative(float(shapley.mean(axis=0).sum()) - change, change)
-        deletion, random_deletion = self._deletion(question, heat, nearest, seed=seed)
-        whole = completeness <= COMPLETENESS_LIMIT and efficiency <= EFFICIENCY_LIMIT
+        completeness = relative_error(float(heat.sum(dtype=np.float64)) - change, change)
+        efficiency = relative_error(float(shapley.mean(axis=0).sum()) - change, change)
+        deletion, random_deletion = self._deletion(question, heat, nearest)
+        complete = completeness <= COMPLETENESS_LIMIT or not self._method.sums_to_change
+        whole = complete and efficiency <= EFFICIENCY_LIMIT
         return ExplanationChecks(
             completeness_error=completeness,
             efficiency_error=efficiency,
@@ -159,13 +118,13 @@ class Explainer:
             passed=whole and deletion < random_deletion,
         )
 
-    def _deletion(self, question: Question, heat: Pixel, nearest: int, *, seed: int) -> tuple[float, float]:
+    def _deletion(self, question: Question, heat: Pixel, nearest: int) -> tuple[float, float]:
         """Areas under the target's probability while blocks of one channel each are replaced by the nearest reference.
 
         The most attributed first, and at random (mean of some orders); Petsiuk et al., BMVC 2018, who set pixels to 0.
         """
         scores = _block_sums(heat).ravel()
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(question.seed)
         reference = question.references[nearest]
         orders = [rng.permutation(scores.size) for _ in range(RANDOM_ORDERS)]
         return (
@@ -200,40 +159,6 @@ class Explainer:
                 self._model.outputs(part)["embedding"].double() for part in torch.split(tiles, self._model.at_once)
             ]
             return torch.cat(parts).mean(dim=0)
-
-
-def shapley_values(values: Floats) -> Floats:
-    """Exact Shapley values (Shapley 1953) of n players from the values of all 2^n coalitions.
-
-    values: (2^n,), by coalition number, bit i set where player i is in. Returns (n,); they sum to last minus first.
-    """
-    count = int(values.size).bit_length() - 1
-    numbers = np.arange(values.size)
-    sizes = np.array([int(number).bit_count() for number in numbers])
-    found = np.empty(count)
-    for player in range(count):
-        without = numbers[(numbers >> player & 1) == 0]
-        weights = np.array([factorial(size) * factorial(count - size - 1) for size in sizes[without]]) / factorial(
-            count
-        )
-        found[player] = float(np.sum(weights * (values[without | 1 << player] - values[without])))
-    return found
-
-
-def _too_many(channels: int) -> str | None:
-    if channels <= MOST_CHANNELS:
-        return None
-    return f"exact Shapley values of {channels} channels take 2^{channels} runs; at most {MOST_CHANNELS} are explained"
-
-
-def _spread(channels: tuple[str, ...], shapley: Floats) -> dict[str, float] | None:
-    if len(shapley) < 2:
-        return None
-    return dict(zip(channels, shapley.std(axis=0, ddof=1).tolist(), strict=True))
-
-
-def _relative(error: float, change: float) -> float:
-    return abs(error) / abs(change) if change else inf
 
 
 def _block_sums(heat: Pixel) -> Floats:

@@ -11,13 +11,15 @@ class Question:
     """One site, one contrast: logit(target) - logit(against).
 
     tiles: (tiles, channels, tile, tile) float32. references: by reference site, the tiles that replace the site's, of
-    the same shape. target, against: numbers of two classes.
+    the same shape. target, against: numbers of two classes. seed: of whatever is drawn by lot, so that the same site is
+    explained the same again.
     """
 
     tiles: torch.Tensor
     references: tuple[torch.Tensor, ...]
     target: int
     against: int
+    seed: int = 0
 
     def contrast(self, logits: torch.Tensor) -> torch.Tensor:
         """(tiles,) logits: the contrast of each tile, from (tiles, classes)."""
@@ -40,3 +42,12 @@ class Model:
     def logits(self, tiles: torch.Tensor) -> torch.Tensor:
         """(n, classes) logits of any number of tiles, run in parts of `at_once`."""
         return torch.cat([self.outputs(part)["logits"] for part in torch.split(tiles, self.at_once)])
+
+    def change(self, question: Question) -> float:
+        """What is explained: the site's contrast, the mean over its tiles, less the references' mean, in logits."""
+        with torch.inference_mode():
+            site, *references = (
+                float(question.contrast(self.logits(tiles)).double().mean())
+                for tiles in (question.tiles, *question.references)
+            )
+        return site - sum(references) / len(references)
