@@ -1,4 +1,7 @@
-"""The spine on a fake clock: the stages as the service makes them, real files and results, sums for the network."""
+"""The spine on a fake clock: the stages as the service makes them, real files and results, sums for the network.
+
+Or a real network, where a test brings one.
+"""
 
 import json
 from typing import Any
@@ -9,23 +12,35 @@ from hcs_daemon.device.batching import Batcher
 from hcs_daemon.instruments import instrument_for
 from hcs_daemon.intake.arrival import Hints, Scanner, scan_once
 from hcs_daemon.intake.intake import Intake
-from hcs_daemon.pipeline import DeviceStage, IntakeStage, Mail, PublishStage
+from hcs_daemon.pipeline import Device, DeviceStage, IntakeStage, Mail, PublishStage
 from hcs_daemon.publish.publisher import Publisher
+from hcs_daemon.service import OpenDevice
 from hcs_daemon.telemetry import Telemetry, parse_metrics
 
 
 class Spine:
     """The three stages and a scanner, as the service makes them, in one thread and on a fake clock."""
 
-    def __init__(self, settings: Settings, clock: Clock, *, site_limit: int = 32, finite: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        *,
+        site_limit: int = 32,
+        finite: bool = False,
+        open_device: OpenDevice | None = None,
+    ) -> None:
         self.clock = clock
-        self.settings = settings
         self.telemetry = Telemetry("1")
         channels = tuple(settings.expect.channels)
         self.device = FakeDevice(self.telemetry, channels)
-        self.publisher = Publisher(
-            settings, self.device.facts, self.telemetry, now_utc=clock.utc, drawing=InlineExecutor()
-        )
+        used: Device = self.device
+        if open_device is not None:
+            used = open_device(settings, self.telemetry)
+            channels = used.facts.channels
+            settings = settings.model_copy(update={"expect": settings.expect.only(channels)})
+        self.settings = settings
+        self.publisher = Publisher(settings, used.facts, self.telemetry, now_utc=clock.utc, drawing=InlineExecutor())
         self.restored = self.publisher.open(clock.now)
         self.mail = Mail(site_limit=site_limit)
         self.readers = InlineExecutor()
@@ -51,7 +66,7 @@ class Spine:
         )
         self.intake_stage = IntakeStage(self.intake, self.mail)
         self.device_stage = DeviceStage(
-            self.device, Batcher(settings.model.batch_sites, settings.model.max_wait_s), self.mail, self.telemetry
+            used, Batcher(settings.model.batch_sites, settings.model.max_wait_s), self.mail, self.telemetry
         )
         self.publish_stage = PublishStage(self.publisher, self.mail, self.telemetry)
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from hcs_daemon import __version__
 from hcs_daemon.commands import incoming_words
 from hcs_daemon.commands.incoming import look_into
-from hcs_daemon.config import Settings, load_settings
+from hcs_daemon.config import Expect, Settings, load_settings
 from hcs_daemon.device.inference import choose_device
 from hcs_daemon.device.manifest import Manifest, check_covers, package_folder, read_manifest, scale_problem
 from hcs_daemon.device.package import load_package, run_selftest
@@ -100,9 +101,9 @@ def _watched(settings: Settings) -> str:
 
 def _note_incoming(settings: Settings, findings: Findings) -> None:
     """What is in the folder now, and what would become of it."""
-    expect = settings.expect
     try:
-        found = look_into(settings, tuple(expect.channels))
+        expect = _as_used(settings)
+        found = look_into(settings.model_copy(update={"expect": expect}), tuple(expect.channels))
     except FolderError as error:
         findings.problems.append(error)
         say(f"{'names':<11} REFUSED: {error.message}")
@@ -143,15 +144,32 @@ def _manifest(settings: Settings) -> Manifest:
     return read_manifest(package_folder(settings.model.package))
 
 
+def _as_used(settings: Settings) -> Expect:
+    """Without the channels that the model does not use; whole where none of them can be told."""
+    try:
+        used = settings.expect.only(_manifest(settings).channel_names)
+    except HcsError:
+        return settings.expect
+    return used if used.channels else settings.expect
+
+
 def _model(settings: Settings) -> str:
     manifest = _manifest(settings)
     check_covers(manifest, settings.expect)
+    aside = [name for name in settings.expect.channels if name not in manifest.channel_names]
     fed = ", ".join(f"{name} from {settings.expect.channels[name]}" for name in manifest.channel_names)
     lines = [
         f"{manifest.name} {manifest.version}, channels in order: {fed}",
-        f"says one of {', '.join(manifest.classes)}; the control's is {manifest.control_class}",
-        f"a well of another class is a hit from a probability of {settings.model.hit_probability:g}",
     ]
+    if aside:
+        lines.append(f"it has no use for {', '.join(aside)}: ignored, as if expect.ignore_channels named them")
+    if manifest.classes:
+        lines += [
+            f"says one of {', '.join(manifest.classes)}; the control's is {manifest.control_class}",
+            f"a well of another class is a hit from a probability of {settings.model.hit_probability:g}",
+        ]
+    else:
+        lines.append("it gives no verdict, only profiles: no well is a hit, and nothing is explained")
     if manifest.demonstration:
         lines.append("for DEMONSTRATION only: what it says of real cells means nothing")
     return _below(lines)
@@ -186,7 +204,10 @@ def _explain(settings: Settings) -> str:
         "hits": "one site of each hit",
         "all": "every site",
     }
-    return policies[settings.explain.policy] + f"; pictures: {settings.results.pictures}"
+    said = policies[settings.explain.policy]
+    with suppress(HcsError):
+        said = said if _manifest(settings).classes else "nothing is explained: the model gives no verdict"
+    return said + f"; pictures: {settings.results.pictures}"
 
 
 def _results(settings: Settings) -> str:

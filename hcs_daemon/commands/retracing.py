@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from hcs_daemon import novelty
 from hcs_daemon.config import Expect
-from hcs_daemon.device.manifest import Manifest, read_manifest, scale_problem
+from hcs_daemon.device.manifest import NOVELTY_NAME, Manifest, read_manifest, scale_problem
 from hcs_daemon.errors import FolderError, PackageError
 from hcs_daemon.instruments import INSTRUMENTS
 from hcs_daemon.instruments.manifest import Manifest as Promise
@@ -23,6 +24,7 @@ from hcs_daemon.intake.opening import read_metadata
 from hcs_daemon.intake.projection import Fold, channel_image, required_steps
 from hcs_daemon.intake.reading import Brought, Decoded, Gone, Layer, NotYet, Refused, bring_together, look, read_plane
 from hcs_daemon.intake.validation import Expected
+from hcs_daemon.novelty import Novelty
 from hcs_daemon.plate import SiteId
 from hcs_daemon.publish.documents import input_uses, predictions, well_id
 from hcs_daemon.publish.schemas import PlateFile, WellResult
@@ -288,7 +290,10 @@ class Retrace:
         if said is None or any(len(each.logits) != len(classes) for each in found.values()):
             return
         limit = float(self._plate.settings.get("model", {}).get("hit_probability", 1.0))
-        verdict = judge(_facts(self._result), found, limit)
+        known = self._novelty()
+        if said.novelty is not None and known is None:
+            self.notes.append("what the package knows of unlike wells is not there: whether this is one is not traced")
+        verdict = judge(replace(_facts(self._result), novelty=known), found, limit)
         assert verdict is not None  # there is a site
         shares = [verdict.probabilities[name] for name in classes]
         now = _of_floats(np.array(shares))
@@ -298,9 +303,11 @@ class Retrace:
             for name, here in verdict.probabilities.items()
             if abs(here - said.probabilities.get(name, -1.0)) > 2 * OUTPUT_ROUNDING
         ]
+        traced = (known is None) == (said.novelty is None)
         for name, here, then in (
-            ("label", verdict.label, said.label),
-            ("hit", verdict.hit, said.hit),
+            ("label", verdict.label if traced else said.label, said.label),
+            ("nearest", verdict.nearest, said.first),
+            ("hit", verdict.hit if traced else said.hit, said.hit),
             ("site_agreement", round(verdict.site_agreement, 4), said.site_agreement),
             ("representative_site", verdict.representative, said.representative_site),
         ):
@@ -311,9 +318,23 @@ class Retrace:
             for entry in self._result.site_results
             if verdict.site_labels[entry.site] != entry.label
         ]
+        if verdict.novelty is not None and said.novelty is not None:
+            here, then = verdict.novelty.score, said.novelty.score
+            if abs(here - then) > OTHER_DEVICE_ROUNDING * max(1.0, then):
+                differs.append(f"the distance from what was seen is {here:.6g}, recorded {then:.6g}")
         match = Match.DIFFERS if differs else Match.SAME
         detail = "; ".join(differs) or f"{verdict.label} with {max(shares):.4g}"
         yield Step("verdict", match, now=now, recorded=recorded, detail=detail)
+
+    def _novelty(self) -> Novelty | None:
+        """What the package knows of unlike wells, where the result was made with it and it is still there."""
+        said = self._result.prediction
+        if said is None or said.novelty is None or self.model.manifest is None or self.model.problem:
+            return None
+        try:
+            return novelty.load(self._package / NOVELTY_NAME)
+        except (OSError, ValueError):
+            return None
 
 
 class _Network:
@@ -357,7 +378,8 @@ class _Network:
         found[site.id.site] = prediction
         device = self._network.facts.device if self._network is not None else ""
         within = OUTPUT_ROUNDING if device == self._recorded_on else OTHER_DEVICE_ROUNDING
-        yield _output("logits", prediction.logits, recorded.logits, within)
+        if result.classes:
+            yield _output("logits", prediction.logits, recorded.logits, within)
         yield _output("embedding", prediction.embedding, recorded.embedding, within)
 
 

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from hcs_daemon.device.manifest import (
     CARD_NAME,
     MANIFEST_NAME,
+    NOVELTY_NAME,
     REFERENCES_NAME,
     SELFTEST_NAME,
     WEIGHTS_NAME,
     Manifest,
 )
-from hcs_daemon.device.package import OUTPUTS
+from hcs_daemon.device.package import outputs_of
+from hcs_daemon.novelty import Novelty
 
 
 def export_network(module: torch.nn.Module, example: NDArray[np.float32]) -> bytes:
@@ -43,16 +45,24 @@ def write_package(
     selftest_input: NDArray[np.float32],
     references: Mapping[str, NDArray[np.uint16]],
     card: str,
+    novelty: Novelty | None = None,
 ) -> Manifest:
     """Write a whole package into a folder, made when it is not there; what it holds of a package is replaced.
 
     manifest_fields: everything of the manifest but `weights_sha256`. selftest_input: (2 or more, channels, tile_px,
     tile_px) float32, normalised. references: class -> (sites, channels, height, width), raw counts. card: Markdown.
+    novelty: how unlike its training wells a well is, by this network's embeddings.
     """
     weights = export_network(module, selftest_input)
-    manifest = Manifest(**manifest_fields, weights_sha256=hashlib.sha256(weights).hexdigest())
-    outputs = _recorded(weights, selftest_input)
     folder.mkdir(parents=True, exist_ok=True)
+    digests: dict[str, str | None] = {"weights_sha256": hashlib.sha256(weights).hexdigest(), "novelty_sha256": None}
+    if novelty is None:
+        (folder / NOVELTY_NAME).unlink(missing_ok=True)
+    else:
+        novelty.save(folder / NOVELTY_NAME)
+        digests["novelty_sha256"] = hashlib.sha256((folder / NOVELTY_NAME).read_bytes()).hexdigest()
+    manifest = Manifest(**{**manifest_fields, **digests, "torch": torch.__version__})
+    outputs = _recorded(weights, selftest_input, manifest)
     (folder / WEIGHTS_NAME).write_bytes(weights)
     np.savez_compressed(folder / SELFTEST_NAME, input=selftest_input, **outputs)  # type: ignore[arg-type]  # allow_pickle
     np.savez_compressed(folder / REFERENCES_NAME, **references)  # type: ignore[arg-type]  # allow_pickle
@@ -61,9 +71,9 @@ def write_package(
     return manifest
 
 
-def _recorded(weights: bytes, tiles: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """What the exported program gives after it was read back."""
+def _recorded(weights: bytes, tiles: NDArray[np.float32], manifest: Manifest) -> dict[str, NDArray[np.float32]]:
+    """What the exported program gives after it was read back, of what counts for the model."""
     program = torch.export.load(io.BytesIO(weights)).module()
     with torch.inference_mode():
         found = program(torch.from_numpy(tiles))
-    return {name: found[name].numpy() for name in OUTPUTS}
+    return {name: found[name].numpy() for name in outputs_of(manifest) if name in found}
