@@ -277,7 +277,9 @@ class Explain(_Section):
     policy: Literal["none", "per_well", "hits", "all"] = Field(
         "per_well", description="which sites are explained; per_well: the one nearest the well's mean logits"
     )
-    method: Literal["auto", "integrated_gradients"] = Field("auto", description="how attributions are made")
+    method: Literal["auto", "integrated_gradients", "expected_gradients", "grad_cam", "occlusion"] = Field(
+        "auto", description="how maps are made; auto: expected gradients, what differs from the control sites"
+    )
 
 
 class Results(_Section):

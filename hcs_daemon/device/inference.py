@@ -34,8 +34,8 @@ class _Outputs:
 class Network:
     """One model on one device. Owned by the device thread; never touches the disk after it is loaded.
 
-    facts: the model and what it runs on, which changes when the card is given up. at_once: tiles a call, by default
-    what suits the device.
+    facts: the model and what it runs on, which changes when the card is given up. explain, method: whether sites are
+    explained and how, by the settings' name. at_once: tiles a call, by default what suits the device.
     """
 
     def __init__(
@@ -45,12 +45,14 @@ class Network:
         telemetry: Telemetry,
         *,
         explain: bool,
+        method: str = "auto",
         at_once: int | None = None,
     ) -> None:
         self._package = package
         self._wanted_at_once = at_once
         self._telemetry = telemetry
         self._log = get_log()
+        self._method = method
         self._explains = explain and bool(package.manifest.classes)  # without classes there is no verdict to explain
         self._most_sites = 1 << 30
         manifest = package.manifest
@@ -186,7 +188,7 @@ class Network:
         self._package = replace(self._package, program=self._package.program.to(device))
         self._at_once = self._wanted_at_once or tiles_at_once(device)
         self._tiler = Tiler(self._package.manifest, device)
-        self._explainer = Explainer(self._package, self._tiler, device) if self._explains else None
+        self._explainer = Explainer(self._package, self._tiler, device, self._method) if self._explains else None
         self._telemetry.device_info.clear()
         self._telemetry.device_info.labels(str(device), _device_name(device)).set(1)
 
@@ -233,7 +235,8 @@ def open_device(settings: Settings, telemetry: Telemetry) -> Network:
     package = load_package(package_folder(settings.model.package))
     if device.type != "cpu":
         run_selftest(package.folder, package.program.to(device), package.selftest, device)
-    return Network(package, device, telemetry, explain=settings.explain.policy != "none")
+    explain = settings.explain
+    return Network(package, device, telemetry, explain=explain.policy != "none", method=explain.method)
 
 
 def choose_device(wanted: str, telemetry: Telemetry, is_available: Callable[[], bool] | None = None) -> torch.device:
