@@ -44,6 +44,12 @@ class Novelty:
         """The length of the embeddings that it takes."""
         return len(self.whitening)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what decides scores and verdicts."""
+        numbers = np.array([self.threshold, self.false_alarm_rate])
+        return hashlib.sha256(b"".join(each.tobytes() for each in (self.means, self.whitening, numbers))).hexdigest()
+
     def score(self, embedding: ArrayLike) -> float:
         """The distance of (features,) to the nearest class, in standard deviations: their root mean square.
 

@@ -1,6 +1,7 @@
 """The closed lists: reasons, statuses, stages. Whatever labels a metric or fills an enum field is here."""
 
 from enum import StrEnum
+from typing import Final
 
 
 class Reason(StrEnum):
@@ -20,6 +21,10 @@ class Reason(StrEnum):
     METADATA_MISMATCH = "metadata_mismatch"
     TOO_LARGE = "too_large"
     POISONED = "poisoned"
+
+
+UNLIKE: Final = "unlike"
+"""The label of a well that is unlike all that the model has seen; no class may have this name."""
 
 
 class WellStatus(StrEnum):

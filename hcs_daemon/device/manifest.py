@@ -8,13 +8,15 @@ where it knows what it was trained on; docs/model-package.md.
 import json
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hcs_daemon.config import Expect
 from hcs_daemon.errors import PackageError, SettingsError
+from hcs_daemon.vocabulary import UNLIKE
 
 SCHEMA: Literal["hcs-daemon/model-package/1"] = "hcs-daemon/model-package/1"
 MANIFEST_NAME = "manifest.json"
@@ -110,6 +112,8 @@ class Manifest(_Entry):
     def _distinct(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
         if len(classes) == 1:
             raise ValueError("one class is no choice: give two or more, or none for a model that only embeds")
+        if UNLIKE in classes:
+            raise ValueError(f"{UNLIKE!r} is the label of wells that are of no class: give the class another name")
         return _no_twins(classes) if classes else classes
 
     @field_validator("channels")
@@ -170,6 +174,30 @@ def read_manifest(folder: Path) -> Manifest:
             f"model package {folder}: {_in_words(error)}",
             "mend manifest.json, or copy the package again; docs/model-package.md explains every key",
         ) from error
+
+
+def read_draft(path: Path) -> dict[str, Any]:
+    """What somebody wrote for a package that is to be made: a manifest without digests. Raises PackageError."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise PackageError(f"{path} cannot be read: {error.strerror}", _DRAFT) from error
+    except ValueError as error:
+        raise PackageError(f"{path} is no JSON: {error}", _DRAFT) from error
+    if not isinstance(found, dict):
+        raise PackageError(f"{path} holds no object", _DRAFT)
+    return {name: value for name, value in found.items() if name not in {"weights_sha256", "novelty_sha256", "torch"}}
+
+
+def check_draft(path: Path, draft: Mapping[str, Any]) -> Manifest:
+    """The manifest that a draft will be, its digest not known yet. Raises PackageError."""
+    try:
+        return Manifest.model_validate_json(json.dumps({"schema": SCHEMA, **draft, "weights_sha256": "0" * 64}))
+    except ValidationError as error:
+        raise PackageError(f"{path}: {_in_words(error)}", _DRAFT) from error
+
+
+_DRAFT = "docs/model-package.md explains every key, and has one to begin with"
 
 
 def _in_words(error: ValidationError) -> str:

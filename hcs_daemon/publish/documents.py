@@ -32,10 +32,12 @@ from hcs_daemon.publish.schemas import (
     ExplanationEntry,
     HistogramEntry,
     InputEntry,
+    InteractionEntry,
     JudgementEntry,
     LackingEntry,
     LayoutEntry,
     ModelEntry,
+    NoveltyEntry,
     PlaneQualityEntry,
     PlateFile,
     PredictionEntry,
@@ -50,7 +52,7 @@ from hcs_daemon.publish.schemas import (
     VersionsEntry,
     WellResult,
 )
-from hcs_daemon.publish.verdict import WellVerdict
+from hcs_daemon.publish.verdict import WellNovelty, WellVerdict, well_novelty
 from hcs_daemon.records import (
     Attribution,
     BlockSteps,
@@ -74,6 +76,12 @@ from hcs_daemon.vocabulary import PlateState, Used, WellStatus
 SATURATED_FLAG = 0.01
 """A channel is flagged when more than this share of its pixels is at full scale: its brightest parts are cut off."""
 DEMONSTRATION = "demonstration model: it was trained on simulated cells, and its verdicts on real ones mean nothing"
+MOST_INTERACTIONS = 10
+UNLIKE_WORDS = "this well is unlike anything that the model has seen"
+SHED = (
+    "explaining fell behind: this well was published before it was explained; it is explained when nothing else waits, as a"
+    " new revision"
+)
 STOPPED = "the daemon was stopped before this well was explained; its next start explains it, as a new revision"
 
 
@@ -102,7 +110,7 @@ class WellDraft:
 
 
 def fingerprint(settings: Settings, facts: ModelFacts) -> str:
-    """SHA-256 of what decides a result: expectations, model, explanation.
+    """SHA-256 of what decides a result: expectations, model, what the model knows of unlike wells, explanation.
 
     How long is waited decides none; nor does what is in the wells, which the model never learns.
     """
@@ -110,8 +118,10 @@ def fingerprint(settings: Settings, facts: ModelFacts) -> str:
     decisive = {
         "expect": settings.expect.model_dump(mode="json", exclude=indifferent),
         "model": facts.sha256,
-        "explain": settings.explain.model_dump(mode="json"),
+        "explain": settings.explain.model_dump(mode="json", exclude={"max_wait_s"}),
     }
+    if facts.novelty is not None:  # without it the fingerprint is that of earlier versions
+        decisive["novelty"] = facts.novelty.digest
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
@@ -165,7 +175,7 @@ def well_result(
         ),
         warnings=_warnings(draft, facts),
         classes=list(facts.classes),
-        site_results=_site_results(draft),
+        site_results=_site_results(draft, facts),
         inputs=_inputs(draft),
     )
 
@@ -217,7 +227,7 @@ def content(result: WellResult) -> object:
 
 def owes_explanation(result: WellResult) -> bool:
     """Whether the result was written in haste, without the explanation that it should have."""
-    return STOPPED in result.warnings
+    return STOPPED in result.warnings or SHED in result.warnings
 
 
 def draft_content(draft: WellDraft, facts: ModelFacts, settings_fingerprint: str) -> object:
@@ -231,10 +241,25 @@ def _prediction(verdict: WellVerdict | None) -> PredictionEntry | None:
         return None
     return PredictionEntry(
         label=verdict.label,
+        nearest=verdict.nearest,
         probabilities={name: round(share, 6) for name, share in verdict.probabilities.items()},
+        interval=None if verdict.interval is None else (round(verdict.interval[0], 6), round(verdict.interval[1], 6)),
         site_agreement=round(verdict.site_agreement, 4),
+        disagreeing_sites=list(verdict.disagreeing),
+        novelty=_novelty(verdict.novelty),
         hit=verdict.hit,
         representative_site=verdict.representative,
+    )
+
+
+def _novelty(novelty: WellNovelty | None) -> NoveltyEntry | None:
+    if novelty is None:
+        return None
+    return NoveltyEntry(
+        score=_exact(novelty.score),
+        threshold=_exact(novelty.threshold),
+        false_alarm_rate=novelty.false_alarm_rate,
+        unlike=novelty.unlike,
     )
 
 
@@ -256,7 +281,9 @@ def _site_explanation(attribution: Attribution) -> SiteExplanationEntry:
     return SiteExplanationEntry(
         site=attribution.site.site,
         channel_shapley={name: _exact(value) for name, value in attribution.channel_shapley.items()},
-        channel_spread=_spread(attribution),
+        channel_spread=_by_channel(attribution.channel_spread),
+        channel_error=_by_channel(attribution.channel_error),
+        channel_interactions=_interactions(attribution),
         change=ChangeEntry(from_=_exact(attribution.reference_contrast), to=_exact(attribution.contrast)),
         checks=ChecksEntry(
             completeness_error=_finite(checks.completeness_error),
@@ -268,9 +295,14 @@ def _site_explanation(attribution: Attribution) -> SiteExplanationEntry:
     )
 
 
-def _spread(attribution: Attribution) -> dict[str, float] | None:
-    spread = attribution.channel_spread
-    return None if spread is None else {name: _exact(value) for name, value in spread.items()}
+def _by_channel(values: Mapping[str, float] | None) -> dict[str, float] | None:
+    return None if values is None else {name: _exact(value) for name, value in values.items()}
+
+
+def _interactions(attribution: Attribution) -> list[InteractionEntry]:
+    """The largest, of either sign."""
+    found = sorted(attribution.interactions.items(), key=lambda pair: -abs(pair[1]))[:MOST_INTERACTIONS]
+    return [InteractionEntry(channels=pair, logits=_exact(logits)) for pair, logits in found]
 
 
 def unusable(prediction: Prediction) -> str | None:
@@ -281,10 +313,21 @@ def unusable(prediction: Prediction) -> str | None:
 
 def is_finite(attribution: Attribution) -> bool:
     """Whether an explanation is made of numbers only."""
-    spread = attribution.channel_spread or {}
     ends = (attribution.contrast, attribution.reference_contrast)
-    numbers = (*ends, *attribution.channel_shapley.values(), *spread.values())
+    by_channel = (attribution.channel_shapley, attribution.channel_spread or {}, attribution.channel_error or {})
+    numbers = [*ends, *attribution.interactions.values(), *(value for found in by_channel for value in found.values())]
     return all(math.isfinite(number) for number in numbers)
+
+
+def shown_site(result: WellResult) -> int | None:
+    """The site that a picture of the well shows: its verdict's, else the one nearest the mean embedding."""
+    if result.prediction is not None:
+        return result.prediction.representative_site
+    if not result.site_results:
+        return None
+    embeddings = np.array([entry.embedding for entry in result.site_results])
+    distances = np.linalg.norm(embeddings - embeddings.mean(axis=0), axis=1)
+    return result.site_results[int(distances.argmin())].site
 
 
 def _exact(value: float) -> float:
@@ -321,13 +364,28 @@ def _quality(channels: Sequence[str], planes: Sequence[PlaneRecord]) -> QualityE
 def _warnings(draft: WellDraft, facts: ModelFacts) -> list[str]:
     said = [DEMONSTRATION] if facts.demonstration else []
     said += draft.closed.warnings
+    said += _doubts(draft, facts)
     said += [f"site {site} could not be analysed: {words}" for site, words in sorted(draft.failed.items())]
     return said + list(draft.notes)
 
 
-def _site_results(draft: WellDraft) -> list[SiteResultEntry]:
+def _doubts(draft: WellDraft, facts: ModelFacts) -> list[str]:
+    """What speaks against taking the verdict at its word: a well like none seen, sites that say otherwise."""
+    verdict, said = draft.verdict, []
+    novelty = well_novelty(facts, draft.predictions)
+    if novelty is not None and novelty.unlike:
+        leaning = f"; of its classes the model leans to {verdict.nearest}" if verdict is not None else ""
+        limit = f"{100 * novelty.false_alarm_rate:g} % of wells like those lie beyond {novelty.threshold:.3g}"
+        said.append(f"{UNLIKE_WORDS}: its distance is {novelty.score:.3g}, and no more than {limit}{leaning}")
+    if verdict is not None and verdict.disagreeing:
+        sites = ", ".join(f"site {site} {verdict.site_labels[site]}" for site in verdict.disagreeing)
+        said.append(f"not all sites say {verdict.nearest}: {sites}")
+    return said
+
+
+def _site_results(draft: WellDraft, facts: ModelFacts) -> list[SiteResultEntry]:
+    novelty = well_novelty(facts, draft.predictions)
     planes = _analysed(draft.closed.inputs, draft.predictions)
-    assert draft.verdict is not None or not draft.predictions
     return [
         SiteResultEntry(
             site=site,
@@ -335,6 +393,7 @@ def _site_results(draft: WellDraft) -> list[SiteResultEntry]:
             label=draft.verdict.site_labels[site] if draft.verdict else "",
             logits=_floats(prediction.logits),
             embedding=_floats(prediction.embedding),
+            novelty=_exact(novelty.sites[site]) if novelty else None,
             **_site_quality([plane for plane in planes if plane.id.site.site == site]),
             steps=[_step(record) for record in prediction.steps],
         )

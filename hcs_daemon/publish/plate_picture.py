@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import imagecodecs
 import numpy as np
@@ -24,7 +25,7 @@ from hcs_daemon.publish.page import BODY, HEADING, SMALL, TITLE, Rect
 from hcs_daemon.publish.palette import BAD, CONTROL_GREY, DEMONSTRATION, FAINT, INK, OKABE_ITO, PAPER, RULE, Colour
 from hcs_daemon.publish.schemas import ExpectedEntry, PlateFile, WellResult
 from hcs_daemon.publish.well_words import DEMONSTRATION_BAND, amount
-from hcs_daemon.vocabulary import WellStatus
+from hcs_daemon.vocabulary import UNLIKE, WellStatus
 
 DPI = 100
 SHEET_WIDTH = 1600
@@ -265,27 +266,30 @@ class PlateMap:
 
 def _body(sheet: _Sheet, wells: Mapping[WellPosition, WellResult], control: str, y: int, shape: tuple[int, int]) -> int:
     """The three maps, the legend and the hits; returns where they end."""
-    labels = {result.prediction.label for result in wells.values() if result.prediction}
+    labels = {result.prediction.label for result in wells.values() if result.prediction} - {UNLIKE}
     known = list(dict.fromkeys([*(name for result in wells.values() for name in result.classes), *sorted(labels)]))
     # by the model's classes, not by those seen so far: a colour means the same on every plate of a model
     every = class_colours(known, control)
     classes = sorted(labels, key=lambda name: (name != control, known.index(name)))
     colours = {name: every[name] for name in classes}
     left = PlateMap.of(MARGIN, y + line_height(HEADING), VERDICT_PX, shape)
-    sheet.write(MARGIN, y, "Verdict", HEADING, bold=True)
+    embeds = not any(result.classes for result in wells.values())  # a model without classes gives no verdict
+    sheet.write(MARGIN, y, "Profiles" if embeds else "Verdict", HEADING, bold=True)
     _verdicts(sheet, left, wells, colours, _letters(classes, control))
     bottom = _legend(sheet, Rect(MARGIN, left.bottom + 18, VERDICT_PX, 0), wells, colours, control, shape=shape)
     bottom = _hits(sheet, bottom + 14, hits_by_compound(wells.values()))
     x = SHEET_WIDTH - MARGIN - FIGURE_PX
-    below = _values(
-        sheet,
-        x,
-        y,
-        shape=shape,
-        heading="Probability of the verdict",
-        values=_probabilities(wells),
-        limits=(0.0, 1.0),
-    )
+    below = y - 30
+    if not embeds:
+        below = _values(
+            sheet,
+            x,
+            y,
+            shape=shape,
+            heading="Probability of the verdict",
+            values=_probabilities(wells),
+            limits=(0.0, 1.0),
+        )
     channel = next((result.channels[0] for result in wells.values() if result.channels), None)
     if channel is not None:
         focus = {
@@ -308,8 +312,13 @@ def _probabilities(wells: Mapping[WellPosition, WellResult]) -> dict[WellPositio
     return {
         well: result.prediction.probabilities.get(result.prediction.label, 0.0)
         for well, result in wells.items()
-        if result.prediction is not None
+        if result.prediction is not None and result.prediction.label != UNLIKE
     }
+
+
+def _only_profile(result: WellResult) -> bool:
+    """Whether a model that only embeds analysed the well."""
+    return not result.classes and bool(result.site_results)
 
 
 def _letters(classes: Sequence[str], control: str) -> dict[str, str]:
@@ -341,10 +350,13 @@ def _verdicts(
     letters: Mapping[str, str],
 ) -> None:
     _axes(sheet, grid)
-    called = [(grid.well(well), result) for well, result in wells.items() if result.prediction is not None]
-    labels = [result.prediction.label for _, result in called if result.prediction is not None]
-    sheet.fill([rect for rect, _ in called], [colours[label] for label in labels])
-    for (rect, _), label in zip(called, labels, strict=True):
+    verdicts = [(grid.well(well), result.prediction.label) for well, result in wells.items() if result.prediction]
+    called = [(rect, label) for rect, label in verdicts if label != UNLIKE]
+    sheet.fill([rect for rect, _ in called], [colours[label] for _, label in called])
+    _mark_unlike(sheet, [rect for rect, label in verdicts if label == UNLIKE])
+    profiles = [grid.well(well) for well, result in wells.items() if _only_profile(result)]
+    sheet.fill(profiles, [CONTROL_GREY] * len(profiles))
+    for rect, label in called:
         if label in letters:
             size = max(7, min(SMALL, round(rect.height * 0.7)))
             x, y = rect.x + rect.width / 2, rect.y + rect.height / 2
@@ -372,6 +384,17 @@ def _mark(sheet: _Sheet, rects: Sequence[Rect], status: WellStatus | None) -> No
             pass
 
 
+def _mark_unlike(sheet: _Sheet, rects: Sequence[Rect]) -> None:
+    """A diamond on paper, of no class's colour: unlike all that the model has seen."""
+    thick = max([1.0, *(min(2.5, rect.width / 12) for rect in rects[:1])])
+    sheet.lines([_diamond(rect) for rect in rects], INK, thick)
+
+
+def _diamond(rect: Rect) -> list[tuple[float, float]]:
+    x, y = rect.x + rect.width / 2, rect.y + rect.height / 2
+    return [(x, rect.y), (rect.right, y), (x, rect.bottom), (rect.x, y), (x, rect.y)]
+
+
 def _frame(rect: Rect) -> list[tuple[float, float]]:
     return [*_polygon(rect), (rect.x, rect.y)]
 
@@ -396,10 +419,14 @@ def _legend(
     statuses = Counter(result.status for result in wells.values())
     letters = _letters(list(colours), control)
     rows, columns = shape
-    entries: list[tuple[str, Colour | None, WellStatus | None]] = [
+    entries: list[tuple[str, Colour | None, WellStatus | Literal["unlike"] | None]] = [
         (_class_words(name, counts[name], letters.get(name), control=name == control), colours[name], None)
         for name in colours
     ]
+    if counts[UNLIKE]:
+        entries.append((f"{counts[UNLIKE]} unlike anything seen (a diamond)", None, UNLIKE))
+    if profiles := sum(map(_only_profile, wells.values())):
+        entries.append((f"{profiles} with a profile and no verdict", CONTROL_GREY, None))
     entries += [
         (f"{statuses[WellStatus.COMPLETE]} complete (no frame)", None, WellStatus.COMPLETE),
         (f"{statuses[WellStatus.PARTIAL]} partial (framed, a stroke)", None, WellStatus.PARTIAL),
@@ -413,6 +440,8 @@ def _legend(
         box = Rect(place.x + column * room, place.y + row * row_px, 22, 22)
         if colour is not None:
             sheet.fill([box], [colour])
+        elif status == UNLIKE:
+            _mark_unlike(sheet, [box])
         else:
             _mark(sheet, [box], status)
         sheet.write(box.right + 10, box.y + 11, elide(words, room - 22 - 26, SMALL), SMALL, down="center")

@@ -77,14 +77,34 @@ class ContentEntry(Document):
     role: str = Field(description="control, reference, treatment, or the experimenter's own word")
 
 
+class NoveltyEntry(Document):
+    """How unlike the wells of training a well is: the distance of its mean embedding, as docs/results.md explains."""
+
+    score: float = Field(ge=0.0, description="standard deviations to the nearest class, about 1 for a well like those")
+    threshold: float = Field(ge=0.0, description="beyond it a well is unlike them")
+    false_alarm_rate: Share = Field(description="no more than this share of wells like them lies beyond it")
+    unlike: bool
+
+
 class PredictionEntry(Document):
     """The well's verdict: softmax of the mean over its sites' logits."""
 
-    label: str
+    label: str = Field(description="a class, or `unlike` where the well is unlike all that the model has seen")
+    nearest: str = Field("", description="the class with the highest probability; empty in results before it")
     probabilities: dict[str, Share]
-    site_agreement: Share = Field(description="share of the analysed sites whose own first class is the label")
-    hit: bool = Field(description="not the control's class, with at least model.hit_probability")
+    interval: tuple[Share, Share] | None = Field(
+        None, description="95 %, of the nearest class's probability over the sites; null with one site"
+    )
+    site_agreement: Share = Field(description="share of the analysed sites whose own first class is the nearest")
+    disagreeing_sites: list[int] = Field(default_factory=list, description="sites whose own first class is another")
+    novelty: NoveltyEntry | None = Field(None, description="null where the model package does not know")
+    hit: bool = Field(description="a class, not the control's, with at least model.hit_probability")
     representative_site: int = Field(description="the site nearest (Euclid) the well's mean logits")
+
+    @property
+    def first(self) -> str:
+        """The class with the highest probability, in results of any version."""
+        return self.nearest or self.label
 
 
 class ChecksEntry(Document):
@@ -104,6 +124,13 @@ class ChangeEntry(Document):
     to: float
 
 
+class InteractionEntry(Document):
+    """What two channels bring together beyond what each brings: the Shapley interaction index."""
+
+    channels: tuple[str, str]
+    logits: float
+
+
 class SiteExplanationEntry(Document):
     """One explained site."""
 
@@ -111,6 +138,12 @@ class SiteExplanationEntry(Document):
     channel_shapley: dict[str, float] = Field(description="logits; they sum to change.to - change.from")
     channel_spread: dict[str, float] | None = Field(
         None, description="logits; standard deviation of each over the reference sites, null where there is one only"
+    )
+    channel_error: dict[str, float] | None = Field(
+        None, description="logits; standard error of each where they were sampled, null where they are exact"
+    )
+    channel_interactions: list[InteractionEntry] = Field(
+        default=[], description="the ten largest at most, largest first; none where the values were sampled"
     )
     change: ChangeEntry
     checks: ChecksEntry
@@ -145,7 +178,7 @@ class ModelEntry(Document):
     version: str
     sha256: str
     device: str
-    control_class: str = Field(description="the class of untreated cells")
+    control_class: str = Field(description="the class of untreated cells; empty for a model that only embeds")
     demonstration: bool = False
 
 
@@ -277,6 +310,7 @@ class SiteResultEntry(Document):
     focus: dict[str, float | None]
     saturated_fraction: dict[str, float]
     flags: list[str] = Field(default_factory=list, description="as in quality, of this site")
+    novelty: float | None = Field(None, description="the score of its own embedding; null as in prediction")
     steps: list[StepEntry] = Field(
         default_factory=list, description="from planes to tensor; empty in results of versions before it"
     )
@@ -307,7 +341,7 @@ class WellResult(Document):
     settings_fingerprint: Sha256 = Field(description="of expectations, model and explanation settings; see plate.json")
     timing: TimingEntry
     warnings: list[str]
-    classes: list[str] = Field(description="the order of logits")
+    classes: list[str] = Field(description="the order of logits; empty for a model that only embeds")
     site_results: list[SiteResultEntry]
     inputs: list[InputEntry]
 

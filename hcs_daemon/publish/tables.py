@@ -18,7 +18,17 @@ from hcs_daemon.publish.schemas import SiteResultEntry, WellResult
 Column = NDArray[np.float32] | list[float | None]
 _TYPES = {
     **dict.fromkeys(("Metadata_Time", "Metadata_Revision", "Metadata_Sites", "Metadata_Site"), "int64"),
-    **dict.fromkeys(("Metadata_Probability", "Metadata_Concentration"), "double"),
+    **dict.fromkeys(
+        (
+            "Metadata_Probability",
+            "Metadata_ProbabilityLow",
+            "Metadata_ProbabilityHigh",
+            "Metadata_Novelty",
+            "Metadata_NoveltyThreshold",
+            "Metadata_Concentration",
+        ),
+        "double",
+    ),
     "Metadata_Demonstration": "bool",
 }
 """Of metadata columns that are not text."""
@@ -43,6 +53,7 @@ def site_table(results: Iterable[WellResult], judged: PlateQuality) -> bytes:
     metadata = _metadata([result for result, _ in pairs])
     metadata["Metadata_Site"] = [site.site for _, site in pairs]
     metadata["Metadata_SiteLabel"] = [site.label for _, site in pairs]
+    metadata["Metadata_Novelty"] = [site.novelty for _, site in pairs]
     metadata["Metadata_Flags"] = [
         _joined(judged.of(well_id(result)).sites.get(site.site, ())) for result, site in pairs
     ]
@@ -61,6 +72,8 @@ def profile_table(results: Iterable[WellResult], judged: PlateQuality) -> bytes:
     wells = [result for result in results if result.site_results]
     metadata = _metadata(wells)
     metadata["Metadata_Sites"] = [len(result.site_results) for result in wells]
+    known = [result.prediction.novelty if result.prediction else None for result in wells]
+    metadata["Metadata_Novelty"] = [found.score if found else None for found in known]
     metadata["Metadata_Flags"] = [_joined(judged.of(well_id(result)).flags) for result in wells]
     return _parquet(
         metadata,
@@ -78,6 +91,7 @@ def profile_table(results: Iterable[WellResult], judged: PlateQuality) -> bytes:
 
 def _metadata(results: Sequence[WellResult]) -> dict[str, list[Any]]:
     predictions = [result.prediction for result in results]
+    intervals = [(found.interval if found else None) or (None, None) for found in predictions]
     return {
         "Metadata_Plate": [result.plate for result in results],
         "Metadata_Acquisition": [result.acquisition for result in results],
@@ -89,7 +103,13 @@ def _metadata(results: Sequence[WellResult]) -> dict[str, list[Any]]:
         "Metadata_Status": [result.status.value for result in results],
         "Metadata_Revision": [result.revision for result in results],
         "Metadata_Label": [found.label if found else "" for found in predictions],
-        "Metadata_Probability": [found.probabilities[found.label] if found else 0.0 for found in predictions],
+        "Metadata_Nearest": [found.first if found else "" for found in predictions],
+        "Metadata_Probability": [found.probabilities[found.first] if found else 0.0 for found in predictions],
+        "Metadata_ProbabilityLow": [low for low, _ in intervals],
+        "Metadata_ProbabilityHigh": [high for _, high in intervals],
+        "Metadata_NoveltyThreshold": [
+            found.novelty.threshold if found and found.novelty else None for found in predictions
+        ],
         "Metadata_Model": [result.model.name for result in results],
         "Metadata_ModelVersion": [result.model.version for result in results],
         "Metadata_ModelSHA256": [result.model.sha256 for result in results],

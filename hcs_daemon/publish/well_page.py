@@ -38,7 +38,7 @@ from hcs_daemon.publish.palette import (
     Colour,
     channel_colours,
 )
-from hcs_daemon.publish.schemas import SiteExplanationEntry
+from hcs_daemon.publish.schemas import SiteExplanationEntry, WellResult
 from hcs_daemon.publish.studio import WellPicture
 
 PAGE_WIDTH = 1600
@@ -147,16 +147,26 @@ def _head(head: Column, picture: WellPicture) -> None:
     head.paragraph("content", well_words.contents(result), HEADING, most=2)
     prediction = result.prediction
     if prediction is None:
-        head.say("verdict", ["no verdict"], VERDICT, bold=True, colour=BAD)
+        _no_verdict(head, result)
     else:
-        number = f"  {prediction.probabilities.get(prediction.label, 0.0):.2f}"
-        label = elide(prediction.label, head.room - width(number, VERDICT, bold=True), VERDICT, bold=True)
-        head.say("verdict", [label + number], VERDICT, bold=True)
+        label, share = well_words.verdict(result)
+        number = f"  {share}" if share else ""
+        label = elide(label, head.room - width(number, VERDICT, bold=True), VERDICT, bold=True)
+        head.say("verdict", [label + number], VERDICT, bold=True, colour=INK if share else WARNING)
         head.paragraph("support", well_words.support(result), colour=FAINT)
     head.paragraph("status", well_words.status(result), bold=True, colour=BAD)
     if result.model.demonstration:
         head.gap(8)
         head.say("demonstration", [well_words.DEMONSTRATION_BAND], HEADING, bold=True, fill=DEMONSTRATION, pad=6)
+
+
+def _no_verdict(head: Column, result: WellResult) -> None:
+    """Bad news, unless the model gives none to any well."""
+    if result.classes or not result.site_results:
+        head.say("verdict", ["no verdict" if result.classes else "no profile"], VERDICT, bold=True, colour=BAD)
+    else:
+        head.say("verdict", ["profile only"], VERDICT, bold=True)
+        head.paragraph("support", well_words.support(result), colour=FAINT)
 
 
 # ---- the body

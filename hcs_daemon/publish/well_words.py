@@ -5,13 +5,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from hcs_daemon.publish.documents import DEMONSTRATION
+from hcs_daemon.publish.documents import DEMONSTRATION, shown_site
 from hcs_daemon.publish.lettering import DASH, MINUS
 from hcs_daemon.publish.schemas import ChecksEntry, SiteExplanationEntry, WellResult
 from hcs_daemon.publish.studio import WellPicture
 from hcs_daemon.records import COMPLETENESS_LIMIT, EFFICIENCY_LIMIT
 from hcs_daemon.terminal import counted
-from hcs_daemon.vocabulary import Used, WellStatus
+from hcs_daemon.vocabulary import UNLIKE, Used, WellStatus
 
 DEMONSTRATION_BAND = "DEMONSTRATION MODEL: its verdicts on real cells mean nothing"
 MOST_SITES = 8
@@ -43,29 +43,60 @@ def amount(micromolar: float) -> str:
 def support(result: WellResult) -> str:
     """What the verdict rests on: the sites, how far they agree, and what is next likely."""
     prediction = result.prediction
-    if prediction is None:
-        return ""
     count = len(result.site_results)
+    if prediction is None:
+        return (
+            ""
+            if result.classes or not count
+            else f"the model gives no verdict · {counted(count, 'site')} in the profile"
+        )
     said = ["hit"] if prediction.hit else []
+    said += [words for words in (novelty(result), interval(result)) if words]
     if count <= 1:
         said.append("1 site")
     else:
-        agreeing = sum(site.label == prediction.label for site in result.site_results)
+        agreeing = sum(site.label == prediction.first for site in result.site_results)
         said.append(f"{agreeing} of {count} sites agree")
         own = own_probabilities(result)
         if own:
             said.append(f"the sites' own probabilities {min(own):.2f}{DASH}{max(own):.2f}")
     others = sorted(
-        ((share, name) for name, share in prediction.probabilities.items() if name != prediction.label), reverse=True
+        ((share, name) for name, share in prediction.probabilities.items() if name != prediction.first), reverse=True
     )
     if others:
         said.append("next " + ", ".join(f"{name} {share:.2f}" for share, name in others[:2]))
     return " · ".join(said)
 
 
+def verdict(result: WellResult) -> tuple[str, str]:
+    """The verdict and its probability; no probability where the well is unlike all that the model has seen."""
+    prediction = result.prediction
+    if prediction is None:
+        return "", ""
+    if prediction.label == UNLIKE:
+        return "unlike anything seen", ""
+    return prediction.label, f"{prediction.probabilities.get(prediction.label, 0.0):.2f}"
+
+
+def interval(result: WellResult) -> str:
+    """Within what the probability lies, as far as sites of one well differ; "" with one site."""
+    found = result.prediction.interval if result.prediction else None
+    return "" if found is None else f"95 % interval over the sites {found[0]:.2f}{DASH}{found[1]:.2f}"
+
+
+def novelty(result: WellResult) -> str:
+    """What a well that is unlike all that the model has seen is nearest to, and how far it is; "" for any other."""
+    prediction = result.prediction
+    if prediction is None or prediction.novelty is None or not prediction.novelty.unlike:
+        return ""
+    found, share = prediction.novelty, prediction.probabilities.get(prediction.first, 0.0)
+    distance = f"distance {found.score:.3g}, the threshold is {found.threshold:.3g}"
+    return f"nearest {prediction.first} {share:.2f} · {distance}"
+
+
 def own_probabilities(result: WellResult) -> list[float]:
-    """Each site's own probability of the well's label: the softmax of its logits."""
-    label = result.prediction.label if result.prediction else None
+    """Each site's own probability of the well's nearest class: the softmax of its logits."""
+    label = result.prediction.first if result.prediction else None
     if label not in result.classes:
         return []
     found = []
@@ -128,7 +159,7 @@ def why_no_pixels(picture: WellPicture) -> str:
     """Why the page shows no image."""
     if picture.problem:
         return picture.problem
-    if picture.result.prediction is None:
+    if shown_site(picture.result) is None:
         return "no site could be analysed"
     return "the pixels of its site are not at hand"
 
@@ -140,8 +171,7 @@ def explained(picture: WellPicture) -> SiteExplanationEntry | None:
         return None
     if picture.panels is not None:
         return next((entry for entry in explanation.sites if entry.site == picture.panels.site), None)
-    prediction = picture.result.prediction
-    wanted = prediction.representative_site if prediction else None
+    wanted = shown_site(picture.result)
     return next((entry for entry in explanation.sites if entry.site == wanted), explanation.sites[0])
 
 
