@@ -312,6 +312,10 @@ class Prediction:
 
 COMPLETENESS_LIMIT, EFFICIENCY_LIMIT = 0.05, 0.001
 """An explanation whose errors are larger fails its checks."""
+CHANGE_LIMIT = 0.5
+"""So large a part of the site's contrast must be the change from the references, or nothing is explained."""
+INSERTION_LIMIT = 0.1
+"""So much larger than the deletion area must the insertion area be, as a share of the fall in probability."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hcs_daemon.device.methods import METHODS, GradCam, Pixel, relative_error
+from hcs_daemon.device.checks import check
+from hcs_daemon.device.methods import METHODS, GradCam
 from hcs_daemon.device.package import Package
 from hcs_daemon.device.question import Model, Question
 from hcs_daemon.device.shapley import channel_shares
 from hcs_daemon.device.tiling import Tiler, tiles_at_once
-from hcs_daemon.records import COMPLETENESS_LIMIT, EFFICIENCY_LIMIT, Attribution, ExplanationChecks, Site
-
-DELETION_SHARES = tuple(step / 10 for step in range(11))
-RANDOM_ORDERS = 4
-BLOCKS_ALONG = 9
-"""A tile's side is cut into so many blocks, in each channel, for the deletion curve."""
+from hcs_daemon.records import Attribution, Site
 
 Floats = NDArray[np.float64]
 
@@ -78,7 +74,7 @@ class Explainer:
                 (manifest.channel_names[one], manifest.channel_names[other]): logits
                 for (one, other), logits in shares.interactions.items()
             },
-            checks=self._checks(question, heat, nearest, shares.shapley, shares.after - shares.before),
+            checks=check(self._model, question, self._method, heat, nearest=nearest, shares=shares),
             heat=self._tiler.layout(site.pixels.shape, site.pixel_size_um).assemble(heat),
             reference_pixels=self._package.references[source][nearest],
             reference_name=f"{source}, {names[nearest]}",
@@ -100,54 +96,6 @@ class Explainer:
     def _by_channel(self, values: Floats) -> dict[str, float]:
         return dict(zip(self._manifest.channel_names, values.tolist(), strict=True))
 
-    # ---- checks
-
-    def _checks(
-        self, question: Question, heat: Pixel, nearest: int, shapley: Floats, change: float
-    ) -> ExplanationChecks:
-        completeness = relative_error(float(heat.sum(dtype=np.float64)) - change, change)
-        efficiency = relative_error(float(shapley.mean(axis=0).sum()) - change, change)
-        deletion, random_deletion = self._deletion(question, heat, nearest)
-        complete = completeness <= COMPLETENESS_LIMIT or not self._method.sums_to_change
-        whole = complete and efficiency <= EFFICIENCY_LIMIT
-        return ExplanationChecks(
-            completeness_error=completeness,
-            efficiency_error=efficiency,
-            deletion_auc=deletion,
-            random_deletion_auc=random_deletion,
-            passed=whole and deletion < random_deletion,
-        )
-
-    def _deletion(self, question: Question, heat: Pixel, nearest: int) -> tuple[float, float]:
-        """Areas under the target's probability while blocks of one channel each are replaced by the nearest reference.
-
-        The most attributed first, and at random (mean of some orders); Petsiuk et al., BMVC 2018, who set pixels to 0.
-        """
-        scores = _block_sums(heat).ravel()
-        rng = np.random.default_rng(question.seed)
-        reference = question.references[nearest]
-        orders = [rng.permutation(scores.size) for _ in range(RANDOM_ORDERS)]
-        return (
-            self._area(question, reference, np.argsort(-scores, kind="stable")),
-            float(np.mean([self._area(question, reference, order) for order in orders])),
-        )
-
-    def _area(self, question: Question, reference: torch.Tensor, order: NDArray[np.intp]) -> float:
-        """Mean of the target's probability over the share of blocks replaced, in this order; trapezoids."""
-        rank = np.empty(order.size, np.intp)
-        rank[order] = np.arange(order.size)
-        count, channels, size, _ = question.tiles.shape
-        block = torch.from_numpy(np.arange(size) * BLOCKS_ALONG // size)
-        ranks = torch.from_numpy(rank.reshape(count, channels, BLOCKS_ALONG, BLOCKS_ALONG))
-        by_pixel = ranks[:, :, block[:, None], block[None, :]].to(self._model.device)
-        curve = []
-        with torch.inference_mode():
-            for share in DELETION_SHARES:
-                mixed = torch.where(by_pixel < share * order.size, reference, question.tiles)
-                shares = self._model.logits(mixed).double().mean(dim=0).softmax(dim=0)
-                curve.append(float(shares[question.target]))
-        return float(np.trapezoid(curve, DELETION_SHARES))
-
     def _nearest(self, question: Question, source: str) -> int:
         """The reference site nearest the site, by the distance of their mean embeddings."""
         return int(torch.linalg.vector_norm(self._looks[source] - self._look_of(question.tiles), dim=1).argmin())
@@ -159,11 +107,3 @@ class Explainer:
                 self._model.outputs(part)["embedding"].double() for part in torch.split(tiles, self._model.at_once)
             ]
             return torch.cat(parts).mean(dim=0)
-
-
-def _block_sums(heat: Pixel) -> Floats:
-    """(tiles, channels, blocks, blocks) sums of (tiles, channels, tile, tile)."""
-    size = heat.shape[-1]
-    starts = [int(np.ceil(block * size / BLOCKS_ALONG)) for block in range(BLOCKS_ALONG)]
-    rows = np.add.reduceat(heat.astype(np.float64), starts, axis=2)
-    return np.asarray(np.add.reduceat(rows, starts, axis=3))
