@@ -266,6 +266,31 @@ def verify(package: Package) -> int:
     return verify_package(package)
 
 
+@model.command(
+    epilog="Example: hcs-daemon model export my_model:make_network --weights weights.safetensors "
+    "--manifest manifest.json --references references.npz --output my-model"
+)
+def export(
+    factory: Annotated[
+        str, typer.Argument(metavar="MODULE:FACTORY", help="Python that makes the network, called without arguments.")
+    ],
+    weights: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="All its weights, and no others.")],
+    manifest: Annotated[Path, typer.Option(metavar="FILE", help="manifest.json, without digests.")],
+    output: Annotated[
+        Path, typer.Option(metavar="PACKAGE", help="The folder to make; an earlier package is replaced.")
+    ],
+    references: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.npz", help="Raw sites by class, the control's at least; none without classes."),
+    ] = None,
+    card: Annotated[Path | None, typer.Option(metavar="FILE.md", help="What people should know of it.")] = None,
+) -> int:
+    """Make a model package from any torch module. 2: what was asked is refused; 3: the network is."""
+    from hcs_daemon.commands.model import export_package
+
+    return export_package(factory, weights=weights, manifest=manifest, output=output, references=references, card=card)
+
+
 @ledger.command("verify", epilog="Example: hcs-daemon ledger verify /data/results")
 def verify_results(
     results: Annotated[Path, typer.Argument(metavar="RESULTS", help="The results folder.")],

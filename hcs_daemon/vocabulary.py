@@ -93,3 +93,7 @@ class Stage(StrEnum):
     INFER = "infer"
     EXPLAIN = "explain"
     PUBLISH = "publish"
+
+
+FAR_BELOW: Final = "far below all other planes of the channel"
+"""In a warning of intake's that makes a well another result, when it comes or goes."""

@@ -41,7 +41,7 @@ def examine(program: torch.nn.Module, tiles: torch.Tensor, manifest: Manifest) -
     shown = torch.cat([tiles, noise, torch.zeros_like(tiles[:1])])
     outputs = {name: rows for name, rows in _run(program, shown).items() if name in names}
     for name, rows in outputs.items():
-        if _change(rows, rows[:1], rows) <= NOTHING:
+        if change(rows, rows[:1], rows) <= NOTHING:
             raise MisbehaviourError(
                 f"the network ignores its input: its {name} is the same whatever it is shown",
                 "the weights may be zero or not loaded, or the last layer does not see the ones before it",
@@ -57,7 +57,7 @@ def _check_company(program: torch.nn.Module, tiles: torch.Tensor, noise: torch.T
     backwards, behind = _run(program, tiles.flip(0)), _run(program, torch.cat([10 * noise + 3, tiles[:1]]))
     for name in names:
         rows = given[name]
-        moved = max(_change(backwards[name].flip(0), rows, rows), _change(behind[name][-1:], rows[:1], rows))
+        moved = max(change(backwards[name].flip(0), rows, rows), change(behind[name][-1:], rows[:1], rows))
         if not moved <= SAME:
             raise MisbehaviourError(
                 f"the same tile has another {name} among other tiles, by {moved:.2g} of its largest value", COMPANY
@@ -101,7 +101,7 @@ def _unheeded(
     return tuple(
         f"the network pays no attention to {channel}: with noise in its place nothing changes"
         for index, channel in enumerate(manifest.channel_names)
-        if all(_change(found[name][index : index + 1], rows[:1], rows) <= NOTHING for name, rows in outputs.items())
+        if all(change(found[name][index : index + 1], rows[:1], rows) <= NOTHING for name, rows in outputs.items())
     )
 
 
@@ -117,6 +117,6 @@ def _run(program: torch.nn.Module, tiles: torch.Tensor) -> dict[str, torch.Tenso
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def _change(rows: torch.Tensor, others: torch.Tensor, of: torch.Tensor) -> float:
+def change(rows: torch.Tensor, others: torch.Tensor, of: torch.Tensor) -> float:
     """The largest difference, as a share of the largest value of `of`."""
     return float((rows - others).abs().max() / of.abs().max().clamp(min=1e-12))

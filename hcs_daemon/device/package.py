@@ -94,6 +94,7 @@ def run_selftest(folder: Path, program: torch.nn.Module, selftest: SelfTest, dev
     try:
         with torch.inference_mode():
             found = program(torch.from_numpy(selftest.input).to(device))
+            again = program(torch.from_numpy(selftest.input).to(device))
             single = program(torch.from_numpy(selftest.input[:1]).to(device))
     except torch.OutOfMemoryError:
         raise
@@ -111,6 +112,12 @@ def run_selftest(folder: Path, program: torch.nn.Module, selftest: SelfTest, dev
         raise _refused(folder, "the network gives a feature_map, and the self-test has none", "record it again")
     worst = 0.0
     for name, recorded in selftest.outputs.items():
+        if behaviour.change(again[name], found[name], found[name]) > TOLERANCE:
+            raise _refused(
+                folder,
+                f"the network gives another {name} every time it is shown the same",
+                "export it in evaluation mode: no dropout, no noise, no random crops",
+            )
         together, alone = (output[name].detach().cpu().numpy() for output in (found, single))
         worst = max(worst, _deviation(folder, name, together, recorded, _another(selftest.torch)))
         worst = max(worst, _deviation(folder, f"{name} of one tile alone", alone, recorded[:1], behaviour.COMPANY))

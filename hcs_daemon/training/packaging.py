@@ -21,6 +21,7 @@ from hcs_daemon.device.manifest import (
 )
 from hcs_daemon.device.package import outputs_of
 from hcs_daemon.novelty import Novelty
+from hcs_daemon.records import Pixels
 
 
 def export_network(module: torch.nn.Module, example: NDArray[np.float32]) -> bytes:
@@ -43,7 +44,7 @@ def write_package(
     module: torch.nn.Module,
     manifest_fields: Mapping[str, Any],
     selftest_input: NDArray[np.float32],
-    references: Mapping[str, NDArray[np.uint16]],
+    references: Mapping[str, Pixels],
     card: str,
     novelty: Novelty | None = None,
 ) -> Manifest:
