@@ -91,3 +91,8 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 def counted(number: int, thing: str) -> str:
     """`1 well`, `2 wells`."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def printable(text: str) -> str:
+    """Text with escapes for what does not print, so that it cannot steer a terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

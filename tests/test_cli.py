@@ -497,7 +497,7 @@ def test_validate_says_in_words_what_a_channel_is_and_how_sure_that_is(door: Doo
     (row,) = [line.split("  ") for line in said.out.splitlines() if line.startswith("  P1")]
     assert [cell.strip() for cell in row if cell][-1] == "consistent"
     assert "88%" in said.out
-    assert "P1 1: 16 bits, as its files have: 3 of 3 planes have values beyond 16383" in said.out
+    assert "P1 1: 16 bits, as its files claim: 3 of 3 planes have values beyond 16383" in said.out
 
 
 def test_validate_finds_a_camera_with_fewer_bits_than_its_files_and_refuses_it_only_where_more_are_expected(
@@ -506,7 +506,9 @@ def test_validate_finds_a_camera_with_fewer_bits_than_its_files_and_refuses_it_o
     saturating = channel_of(tmp_path / "twelve", [camera(seed, mean=2000, full=4095) for seed in range(3)])
     said = door("validate", saturating)
     assert said.code == 0
-    assert "P1 1: not 16 bits, as its files have: 3 of 3 planes end at 4095, the full scale of 12 bits" in said.out
+    words = "P1 1: its files are 16-bit, and it is not 16 bits: 3 of 3 planes end at 4095, the full scale of 12 bits"
+    assert words in said.out
+    assert said.out.splitlines()[-1] == "every file accepted, and 1 channel is not what it claims: P1 1"
     expected = door("validate", saturating, "-c", lab.config())
     assert expected.code == 1
     assert "3 files rejected: bit_depth 3" in expected.out
@@ -518,10 +520,13 @@ def test_validate_fails_when_only_the_channel_as_a_whole_contradicts_the_setting
     rng = np.random.default_rng(0)
     source = [camera(seed, mean=60, full=4095, side=256, spread=0.5) for seed in range(4)]
     filled = [plane * 16 + rng.integers(0, 16, plane.shape, np.uint16) for plane in source]
-    said = door("validate", channel_of(tmp_path / "filled", filled), "-c", lab.config())
-    assert "all accepted" in said.out
-    assert "values of 12 bits, multiplied by 16 and filled up with noise" in said.out
-    assert said.code == 1
+    folder = channel_of(tmp_path / "filled", filled)
+    for arguments in ((folder, "-c", lab.config()), (folder,)):
+        said = door("validate", *arguments)
+        assert "values of 12 bits, multiplied by 16 and filled up with noise" in said.out
+        assert "all accepted" not in said.out
+        assert said.out.splitlines()[-1].startswith("every file accepted, and 1 channel is not what it claims: P1 ")
+        assert said.code == 1
 
 
 def test_validate_tells_what_is_odd_about_honest_8_bit_planes(door: Door, shared_data: Path) -> None:

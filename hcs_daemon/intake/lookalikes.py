@@ -14,6 +14,10 @@ from hcs_daemon.vocabulary import Reason
 TELLING_PIXELS = 64
 """So many pixels a plane has off its lowest and highest value, or it may be like another by chance: clipped to black
 but for a few hot pixels."""
+COPIED_HINT = (
+    "find out which is right, and write the other one's own image over it; if that is a mere copy, remove it and write"
+    " the right one again"
+)
 _NAMED = 12
 
 
@@ -132,8 +136,7 @@ def _refusal(bearer: Bearer, group: dict[str, Bearer]) -> Refusal:
     return Refusal(
         Reason.DUPLICATE_CHANNEL,
         f"has the pixels of {named}, and is called {bearer.channel}: they cannot be of both channels",
-        "neither is analysed: find out which is right, and write the other one's own image over it; if that is a mere"
-        " copy, remove it and write the right one again",
+        f"neither is analysed: {COPIED_HINT}",
     )
 
 

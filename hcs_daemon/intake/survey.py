@@ -24,7 +24,7 @@ from hcs_daemon.intake import refusals
 from hcs_daemon.intake.arrival import list_files
 from hcs_daemon.intake.assembly import VOTES_FOR_A_SHAPE
 from hcs_daemon.intake.channels import ChannelNames
-from hcs_daemon.intake.lookalikes import Bearer, Lookalikes, is_telling
+from hcs_daemon.intake.lookalikes import COPIED_HINT, Bearer, Lookalikes, is_telling
 from hcs_daemon.intake.opening import Bundle, open_bundle
 from hcs_daemon.intake.reading import Changed, Decoded, Gone, NotYet, RecordOf, Refused, look, no_record, read_plane
 from hcs_daemon.intake.record_check import Constants, constants_of
@@ -297,7 +297,10 @@ def _no_lookalikes(files: Iterable[SurveyedFile]) -> Iterator[SurveyedFile]:
             continue
         bearer = Bearer(address.plane, file.channel, (0, 0))
         finding = plates[address.acquisition].note(file.name, measures.pixel_digest, bearer)
-        yield file if finding.refusal is None else replace(file, refusal=finding.refusal)
+        yield file if finding.refusal is None else replace(file, refusal=replace(finding.refusal, hint=_ONE_OF_TWO))
+
+
+_ONE_OF_TWO = f"the daemon would reject the other one, too, which stands here as accepted: {COPIED_HINT}"
 
 
 def _like_the_plate(files: Iterable[SurveyedFile]) -> Iterator[SurveyedFile]:

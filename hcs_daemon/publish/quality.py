@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from hcs_daemon.plate import WellId
 from hcs_daemon.publish.documents import SATURATED_FLAG, well_id
-from hcs_daemon.publish.schemas import InputEntry, JudgementEntry, WellResult
+from hcs_daemon.publish.schemas import ConditionsEntry, InputEntry, JudgementEntry, WellResult
 from hcs_daemon.publish.trends import Floats, Mask, PlateNumbers, Rows, notes_on
+from hcs_daemon.records import PlaneConditions, PlaneMeasures
 from hcs_daemon.vocabulary import Used
 
 CONTEXT = 12
@@ -87,40 +88,56 @@ class QualityBook:
 
     def judge(self, results: Iterable[WellResult], shape: tuple[int | None, int | None] = (None, None)) -> PlateQuality:
         """Judge all wells, each beside the others; their order plays no part. shape: rows and columns of the plate."""
-        numbers, wells = self._held_together(results)
-        return PlateQuality(wells, notes_on(numbers, shape))
-
-    def _held_together(self, results: Iterable[WellResult]) -> tuple[PlateNumbers, dict[WellId, WellQuality]]:
-        """The numbers of all pictures, and the wells with flags."""
-        by_well = {well_id(result): result for result in results}
-        wells = sorted(by_well)
-        channels = by_well[wells[0]].channels if wells else []
-        tables = [self._rows(well, by_well[well]) for well in wells]
-        rows = np.concatenate([np.empty(0, _ROW), *tables])
-        owner = np.repeat(np.arange(len(wells)), [len(table) for table in tables])
-        places, place = np.unique(np.stack([owner, rows["site"]], axis=1), axis=0, return_inverse=True)
-        flags = _flags(rows, place.reshape(-1))
-        numbers = PlateNumbers(wells, owner, rows, flags.get("blank", np.zeros(0, bool)), channels)
-        return numbers, _by_well(numbers, flags, np.bincount(places[:, 0], minlength=len(wells)))
+        return judge(*self._tables(results), shape)
 
     def flagged(self, result: WellResult, others: Iterable[WellResult]) -> WellResult:
         """The result with the flags that its pictures deserve beside those of the plate's other wells so far."""
         well = well_id(result)
         beside = (other for other in others if well_id(other) != well)
-        found = self._held_together([*beside, result])[1].get(well, WellQuality())
+        found = _held_together(*self._tables([*beside, result]))[1].get(well, WellQuality())
         quality = result.quality.model_copy(update={"flags": list(found.flags)})
         sites = [
             site.model_copy(update={"flags": list(found.sites.get(site.site, ()))}) for site in result.site_results
         ]
         return result.model_copy(update={"quality": quality, "site_results": sites})
 
+    def _tables(self, results: Iterable[WellResult]) -> tuple[dict[WellId, Rows], Sequence[str]]:
+        """The pictures of each well, and the channels' names."""
+        by_well = {well_id(result): result for result in results}
+        channels = by_well[min(by_well)].channels if by_well else []
+        return {well: self._rows(well, result) for well, result in by_well.items()}, channels
+
     def _rows(self, well: WellId, result: WellResult) -> Rows:
         kept = self._wells.get(well)
         if kept is None or kept[0] is not result.inputs:
             index = {channel: number for number, channel in enumerate(result.channels)}
-            rows = [_row(site, index[channel], entry) for (site, channel), entry in sorted(pictures(result).items())]
-            kept = self._wells[well] = (result.inputs, np.array(rows, _ROW))
+            rows = [
+                picture_row(site, index[channel], entry, entry.conditions)
+                for (site, channel), entry in sorted(pictures(result).items())
+            ]
+            kept = self._wells[well] = (result.inputs, picture_table(rows))
         return kept[1]
+
+
+def judge(
+    tables: Mapping[WellId, Rows], channels: Sequence[str], shape: tuple[int | None, int | None] = (None, None)
+) -> PlateQuality:
+    """Judge a plate's pictures. tables: of each well its `picture_table`. shape: rows and columns of the plate."""
+    numbers, wells = _held_together(tables, channels)
+    return PlateQuality(wells, notes_on(numbers, shape))
+
+
+def _held_together(
+    tables: Mapping[WellId, Rows], channels: Sequence[str]
+) -> tuple[PlateNumbers, dict[WellId, WellQuality]]:
+    """The numbers of all pictures, and the wells with flags."""
+    wells = sorted(tables)
+    rows = np.concatenate([np.empty(0, _ROW), *(tables[well] for well in wells)])
+    owner = np.repeat(np.arange(len(wells)), [len(tables[well]) for well in wells])
+    places, place = np.unique(np.stack([owner, rows["site"]], axis=1), axis=0, return_inverse=True)
+    flags = _flags(rows, place.reshape(-1))
+    numbers = PlateNumbers(wells, owner, rows, flags.get("blank", np.zeros(0, bool)), channels)
+    return numbers, _by_well(numbers, flags, np.bincount(places[:, 0], minlength=len(wells)))
 
 
 def quality_entry(judged: PlateQuality) -> JudgementEntry:
@@ -141,22 +158,37 @@ def pictures(result: WellResult) -> dict[tuple[int, str], InputEntry]:
     return found
 
 
-def _row(site: int, channel: int, entry: InputEntry) -> tuple[Any, ...]:
-    quality, conditions = entry.quality, entry.conditions
+PictureRow = tuple[Any, ...]
+"""A picture's numbers, in the order of `_ROW`."""
+
+
+def picture_row(
+    site: int,
+    channel: int,
+    measured: InputEntry | PlaneMeasures,
+    conditions: ConditionsEntry | PlaneConditions | None = None,
+) -> PictureRow:
+    """A picture's numbers. channel: its index among the plate's. conditions: None where they are not known."""
+    quality = measured.quality
     known = () if quality is None else (quality.foreground_fraction, _log(quality.bright), _log(quality.background))
     more = () if quality is None else (quality.debris_fraction, quality.unevenness, _or_nan(quality.power_slope))
     noise = math.nan if quality is None else LAPLACIAN_OF_NOISE * quality.noise**2
     return (
         site,
         channel,
-        entry.saturated_fraction,
-        _log(entry.focus),
-        noise / entry.sharpness if entry.sharpness else math.nan,
+        measured.saturated_fraction,
+        _log(measured.focus),
+        noise / measured.sharpness if measured.sharpness else math.nan,
         *(known or (math.nan,) * 3),
         *(more or (math.nan,) * 3),
         _seconds(conditions.taken_at if conditions else None),
         _or_nan(conditions.temperature_c if conditions else None),
     )
+
+
+def picture_table(rows: Sequence[PictureRow]) -> Rows:
+    """The numbers of a well's pictures, as `judge` takes them."""
+    return np.array(rows, _ROW)
 
 
 def _log(value: float | None) -> float:
