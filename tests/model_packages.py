@@ -12,6 +12,7 @@ from torch import nn
 
 from hcs_daemon.device.manifest import ChannelEntry, Manifest, Normalisation
 from hcs_daemon.device.package import Package, SelfTest
+from hcs_daemon.novelty import Novelty
 from hcs_daemon.plate import AcquisitionId, PlaneId, SiteId, WellId, WellPosition
 from hcs_daemon.records import ChannelImage, Pixels, PlaneMeasures, PlaneRecord, Site, SourceFile
 from hcs_daemon.training.packaging import write_package
@@ -79,7 +80,9 @@ def selftest_input(made: Manifest) -> NDArray[np.float32]:
     return np.random.default_rng(1).normal(size=shape).astype(np.float32)
 
 
-def write_tiny_package(folder: Path, program: nn.Module | None = None, made: Manifest | None = None) -> Path:
+def write_tiny_package(
+    folder: Path, program: nn.Module | None = None, made: Manifest | None = None, novelty: Novelty | None = None
+) -> Path:
     """Export a package to `folder`, as anybody would."""
     made = made or manifest()
     rng = np.random.default_rng(2)
@@ -91,6 +94,7 @@ def write_tiny_package(folder: Path, program: nn.Module | None = None, made: Man
         selftest_input=selftest_input(made),
         references={name: rng.integers(100, 120, shape, dtype=np.uint16) for name in made.references},
         card="# tiny\n\nFor tests.\n",
+        novelty=novelty,
     )
     return folder
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from hcs_daemon.plate import PLATE_SHAPES, WellPosition, plate_wells
-from hcs_daemon.publish.palette import BAD, CONTROL_GREY, DEMONSTRATION, Colour
+from hcs_daemon.publish.palette import BAD, CONTROL_GREY, DEMONSTRATION, INK, Colour
 from hcs_daemon.publish.plate_picture import (
     LABEL_PX,
     MARGIN,
@@ -144,6 +144,20 @@ def test_partial_rejected_and_missing_wells_look_different() -> None:
     assert reds[2] > reds[0] + 100
     assert reds[1] == reds[3] == reds[0]
     assert len({found.tobytes() for found in pictures}) == 4
+
+
+def test_a_well_unlike_anything_seen_has_a_diamond_and_no_class_s_colour() -> None:
+    whole = plate_of(24)
+    unlike = with_well(whole, "B03", prediction=verdict().model_copy(update={"label": "unlike", "hit": False}))
+    named = with_well(whole, "B03", prediction=verdict())
+    pictures = [pixels_of(found)[:780, :980] for found in (unlike, named)]
+    colour = class_colours(well_result().classes, "control")["mito_fragmented"]
+    coloured = [len([area for area, *_ in patches(found, colour) if area > 200]) for found in pictures]
+    assert coloured[0] == 0 < coloured[1], "neither in the map nor in the legend"
+    assert len([area for area, *_ in patches(pictures[0], CONTROL_GREY) if area > 5000]) == 23
+    empty = pixels_of(with_well(whole, "B03", prediction=None))[:500, MARGIN + LABEL_PX : 980]
+    inked = [int((found == INK).all(axis=2).sum()) for found in (pictures[0][:500, MARGIN + LABEL_PX :], empty)]
+    assert inked[0] > inked[1], "the diamond"
 
 
 def test_hits_of_known_compounds_are_listed_below_the_map() -> None:

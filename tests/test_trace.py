@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import structlog
 
 from hcs_daemon.__main__ import main
 from hcs_daemon.commands.retracing import Match, Values, compare
+from hcs_daemon.novelty import Novelty
 from hcs_daemon.publish.documents import predictions
 from hcs_daemon.publish.schemas import WellResult
 from hcs_daemon.tiff import encode_plane
@@ -84,7 +86,7 @@ def name(channel: int, site: int, z: int) -> str:
     return f"r02c03f{site:02d}p{z:02d}-ch{channel}sk1fk1fl1.tiff"
 
 
-def analyse(folder: Path, projection: str = "max") -> None:
+def analyse(folder: Path, projection: str = "max", novelty: Novelty | None = None) -> None:
     """A stack of two steps in three channels of two sites, with a flat field: written, and processed for real."""
     images = folder / "in" / "P1__M1" / "Images"
     images.mkdir(parents=True)
@@ -103,7 +105,7 @@ def analyse(folder: Path, projection: str = "max") -> None:
         "</EvaluationInputData>",
         "utf-8",
     )
-    write_tiny_package(folder / "package", made=manifest(flatfield="instrument"))
+    write_tiny_package(folder / "package", made=manifest(flatfield="instrument"), novelty=novelty)
     channels = ", ".join(f'{channel} = "{number}"' for number, channel in enumerate(CHANNELS, 1))
     more = f'flatfield = "instrument"\nprojection = "{projection}"'
     process(folder, f"bit_depth = 16\n{more}\nchannels = {{ {channels} }}")
@@ -406,6 +408,28 @@ def test_counts_are_never_rounded() -> None:
     assert compare(here, Values(mean=float("nan")), within=1e-6)[0] is Match.DIFFERS
 
 
+def test_a_well_that_was_unlike_all_seen_still_is_and_whatever_is_changed_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    far = Novelty(np.full((1, 3), 1e3), np.eye(3), threshold=1.0, false_alarm_rate=0.05, fitted=50, held_out=50)
+    analyse(tmp_path, novelty=far)
+    traced = Traced(tmp_path, capsys)
+    assert json.loads(traced.result.read_bytes())["prediction"]["label"] == "unlike"
+    assert traced.trace()[0] == 0
+
+    def nearer(result: Any) -> None:
+        result["prediction"]["novelty"]["score"] /= 2
+
+    whole = traced.result.read_bytes()
+    traced.edit(traced.result, nearer)
+    assert traced.named() == (1, "verdict", "", None)
+    traced.result.write_bytes(whole)
+    (tmp_path / "package" / "novelty.npz").unlink()
+    code, said, _ = traced.say()
+    assert "whether this is one is not traced" in said
+    assert code == 3, "the package is refused"
+
+
 def test_a_result_of_an_older_version_is_compared_by_its_keys_and_its_logits(traced: Traced) -> None:
     def forget(result: Any) -> None:
         for entry in result["site_results"]:
@@ -431,7 +455,35 @@ def test_settings_that_changed_since_are_said_and_not_applied(traced: Traced) ->
     assert "plate.json holds other settings than this result was made with" in found["notes"][0]
 
 
+def test_what_follows_from_a_difference_is_not_put_down_to_rounding(traced: Traced) -> None:
+    def change(result: Any) -> None:
+        steps = {each["step"]: each for each in result["site_results"][0]["steps"]}
+        steps["resampled"]["digest"][0] = "0" * 64
+        steps["resampled"]["max"][0] += 1
+        for name in ("normalised", "tensor"):
+            steps[name]["mean"][0] *= 1 + 1e-7
+        steps["normalised"]["mean"][1] *= 1 + 1e-7
+
+    traced.edit(traced.result, change)
+    code, found = traced.trace()
+    steps = {(step["step"], step["of"]): step for step in found["steps"] if step["site"] == 1}
+    assert code == 1
+    first, other = steps["normalised", "DNA"], steps["normalised", "ER"]
+    assert (first["match"], other["match"]) == ("differs", "rounded")
+    assert first["detail"] == "by no more than rounding might, but because resampled of DNA does"
+    assert "because resampled of DNA does" in steps["tensor", ""]["detail"]
+
+
 # ---- what cannot be traced
+
+
+def test_a_root_that_is_another_folder_is_said_to_be_so(traced: Traced) -> None:
+    code, found = traced.trace("--root", str(traced.folder / "in" / "P1__M1"))
+    assert code == 4
+    said = found["first"]["detail"]
+    assert said.startswith(f"the file is not below {traced.folder / 'in' / 'P1__M1'}, ")
+    root = json.loads(traced.plate.read_bytes())["root"]
+    assert said.endswith(f"the present place of {root}, which holds P1__M1")
 
 
 def test_a_share_that_is_away_is_told_apart_from_a_file_that_is_gone(traced: Traced) -> None:

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import softmax
+from scipy.special import expit, softmax
+from scipy.stats import ttest_1samp
 
 from fakes import make_settings
 from hcs_daemon.plate import SiteId
-from hcs_daemon.publish.verdict import WellVerdict, judge, sites_to_explain
+from hcs_daemon.publish.verdict import WellVerdict, interval_over_sites, judge, sites_to_explain
 from hcs_daemon.records import Prediction
 from wells import FACTS, well_id
 
@@ -72,6 +73,48 @@ def test_any_finite_logits_give_probabilities(logits: Logits) -> None:
     assert verdict.representative in logits
     assert 0 <= verdict.site_agreement <= 1
     assert verdict.against != verdict.label
+    if verdict.interval is None:
+        assert len(logits) == 1
+    else:
+        low, high = verdict.interval
+        assert 0 <= low <= verdict.probabilities[verdict.label] + 1e-9
+        assert verdict.probabilities[verdict.label] - 1e-9 <= high <= 1
+
+
+def test_the_interval_of_two_classes_is_students_of_the_sites_log_odds() -> None:
+    log_odds = np.array([0.5, 1.5, 2.5])
+    found = interval_over_sites(np.column_stack([log_odds, np.zeros(3)]), 0)
+    expected = ttest_1samp(log_odds, 0.0).confidence_interval(0.95)
+    assert found == pytest.approx(expit([expected.low, expected.high]))
+
+
+def test_sites_that_agree_give_a_point_and_one_site_gives_none() -> None:
+    logits = np.array([[2.0, 0.0, 1.0]])
+    assert interval_over_sites(logits, 0) is None
+    share = float(softmax(logits[0])[0])
+    assert interval_over_sites(np.repeat(logits, 4, axis=0), 0) == pytest.approx((share, share))
+
+
+def test_the_interval_holds_what_endless_sites_would_say_in_19_of_20_wells() -> None:
+    rng = np.random.default_rng(7)
+    middle, wells = np.array([1.0, 0.4, 0.0, -1.0]), 2000
+    truth = float(softmax(middle)[0])
+    sites = middle + rng.normal(scale=0.3, size=(wells, 6, 4))
+    intervals = [interval_over_sites(logits, 0) for logits in sites]
+    inside = np.mean([low <= truth <= high for low, high in filter(None, intervals)])
+    assert inside == pytest.approx(0.95, abs=0.02)
+
+
+def test_more_sites_of_the_same_kind_make_it_narrower() -> None:
+    logits = np.array([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]])
+    few, many = interval_over_sites(logits, 0), interval_over_sites(np.tile(logits, (5, 1)), 0)
+    assert few is not None
+    assert many is not None
+    assert few[0] < many[0] < many[1] < few[1]
+
+
+def test_the_sites_that_disagree_are_those_of_another_class() -> None:
+    assert verdict_of({1: (0, 5, 0, 0, 0, 0), 4: (0, 3, 1, 0, 0, 0), 7: (6, 2, 0, 0, 0, 0)}).disagreeing == (7,)
 
 
 @pytest.mark.parametrize(
