@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fakes import Clock, make_settings
 from hcs_daemon.config import Settings
@@ -26,12 +27,17 @@ def settings_of(folder: Path) -> Settings:
     return make_settings(folder, {"expect": expect})
 
 
-def encoded(seed: int, *, mean: float, full: int) -> bytes:
+def camera(seed: int, *, mean: float, full: int) -> NDArray[np.uint16]:
     """A plane of a camera that saturates at `full`, with shot noise and one bright corner."""
     rng = np.random.default_rng(seed)
     light = np.full((SIDE, SIDE), mean)
     light[:24, :24] *= 3
-    return encode_plane(np.minimum(rng.normal(light, np.sqrt(light) * 4).clip(0), full).astype(np.uint16))
+    found: NDArray[np.uint16] = rng.normal(light, np.sqrt(light) * 4).clip(0, full).astype(np.uint16)
+    return found
+
+
+def encoded(seed: int, *, mean: float, full: int) -> bytes:
+    return encode_plane(camera(seed, mean=mean, full=full))
 
 
 def twelve_bit(seed: int, *, mean: float = 600) -> bytes:
@@ -165,6 +171,21 @@ def test_a_channel_whose_values_fit_into_8_bits_is_analysed_with_a_warning(tmp_p
     assert plate["bit_depth"]["DNA"]["verdict"] == "undecided"
     last = wells(spine)["A06"]
     assert (last["status"], "8-bit values in a 16-bit file" in " ".join(last["warnings"])) == ("complete", True)
+    spine.end()
+
+
+def test_one_well_of_8_bit_values_on_a_16_bit_plate_is_warned_of_whenever_it_came(tmp_path: Path) -> None:
+    spine = Spine(settings_of(tmp_path), Clock())
+    for number in range(1, 13):
+        shift = 8 if number == 2 else 0
+        planes = [camera(seed + number, mean=mean, full=65535) >> shift for seed, mean in ((0, 9000), (100, 5000))]
+        put(tmp_path, f"A{number:02d}", *(encode_plane(pixels.astype(np.uint16)) for pixels in planes))
+        spine.run(20)
+    spine.run(40)
+    warned = {well for well, result in wells(spine).items() if "far below" in " ".join(result["warnings"])}
+    assert warned == {"A02"}
+    (plate,) = spine.plates().values()
+    assert plate["warnings"] == ["far below all other planes of their channel: A02 DNA, A02 ER"]
     spine.end()
 
 

@@ -220,3 +220,41 @@ def test_the_verdict_depends_on_the_planes_and_not_on_how_they_came(
         afresh.note(str(path), POOL[which], float(which))
     assert told.verdict() == afresh.verdict()
     assert told.contradiction == afresh.contradiction
+
+
+# ---- what an earlier version recorded
+
+
+def test_planes_of_which_only_the_highest_value_is_known_are_evidence_too() -> None:
+    """Two clipped planes do not outweigh many honest ones that an earlier version read."""
+    book = DepthBook(16)
+    for number in range(18):
+        book.note_highest(f"honest {number}", 31682 + number)
+    for number in range(2):
+        book.note(f"clipped {number}", gather(saturated(12, number)))
+    assert book.contradiction == ""
+    assert book.verdict().verdict is not Verdict.CONTRADICTED
+
+
+def test_planes_that_an_earlier_version_read_can_contradict_by_where_they_end() -> None:
+    book = DepthBook(16)
+    for number in range(8):
+        book.note_highest(f"plane {number}", 4095)
+    assert "4095" in book.contradiction
+    for number in range(8):
+        book.forget(f"plane {number}")
+    assert book.contradiction == ""
+    assert book.verdict().evidence == "no plane yet"
+
+
+def test_a_quiet_dim_channel_whose_maxima_happen_to_lie_at_a_full_scale_is_not_contradicted() -> None:
+    book = DepthBook(16)
+    for number, highest in enumerate([255] * 31 + [254] * 10):
+        book.note_highest(f"plane {number}", highest)
+    assert book.contradiction == ""
+
+
+def test_what_is_said_of_a_channel_whose_planes_are_all_refused_blames_no_dim_sample() -> None:
+    found = verdict_of([np.asarray(noise(3000, seed) * np.uint16(16)) for seed in range(2)])
+    assert found.verdict is Verdict.UNDECIDED
+    assert found.evidence == "2 of 2 planes are refused, so that none is left to judge by"

@@ -281,6 +281,7 @@ class PlateBook:
         """Count a plane's evidence in; the channels whose contradiction it made or ended."""
         measures = record.measures
         if measures.evidence is None:
+            self.depths.note_highest(record.source.path, record.channel, measures.maximum)
             return ()
         noise = measures.quality.noise if measures.quality else None
         return self.depths.note(record.source.path, record.channel, measures.evidence, noise)

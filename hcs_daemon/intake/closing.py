@@ -8,7 +8,7 @@ from hcs_daemon.intake.state import IntakeState
 from hcs_daemon.plate import PROJECTION_Z, WellId
 from hcs_daemon.records import ChannelImage, InputUse, LackingPlane, PlateNews, WellClosed
 from hcs_daemon.telemetry import Event, get_log
-from hcs_daemon.vocabulary import PlaneOutcome, PlateState, Used
+from hcs_daemon.vocabulary import FAR_BELOW, PlaneOutcome, PlateState, Used
 
 REVISE_AFTER_S = 10.0
 """A published well that goes on growing is revised when it was quiet this long, not for each plane."""
@@ -66,6 +66,7 @@ class Closing:
         if book.last_plane_at is None:  # all its files went before they were read
             self._state.shut(book.well)
             return False
+        self._look_for_faint(plate)
         quiet = now - book.touched_s >= REVISE_AFTER_S
         if quiet:
             book.rested_s = book.touched_s
@@ -90,6 +91,13 @@ class Closing:
             self._touch_all(plate)
         return self._close(plate, book, census, unready=trouble or lacking)
 
+    def _look_for_faint(self, plate: PlateBook) -> None:
+        """Look again at wells of which a plane lies far below its channel's others, or does not any more."""
+        changed = plate.depths.look_for_faint()
+        for book in plate.wells.values() if changed else ():
+            if any(record.source.path in changed for record in book.planes.values()):
+                self._state.touch(book)
+
     def _touch_all(self, plate: PlateBook) -> None:
         for well in self._state.open_wells:
             if well.acquisition == plate.acquisition:
@@ -100,7 +108,8 @@ class Closing:
         complete = {} if unready else census.complete
         ready = {site: site_key(images) for site, images in complete.items()}
         inputs = book.inputs(complete, plate)
-        content = (census, unready, inputs)
+        faint = _faint_in_words(plate, inputs)
+        content = (census, unready, inputs, faint)
         if content == book.sent or book.first_plane_at is None or book.last_plane_at is None:
             return False
         done_before = book.sent is None and book.published == (ready, inputs)
@@ -123,7 +132,7 @@ class Closing:
                 first_plane_at=book.first_plane_at,
                 last_plane_at=book.last_plane_at,
                 last_plane_s=book.last_plane_s,
-                warnings=self._warnings(plate, book, census, inputs, unready),
+                warnings=(*self._warnings(plate, book, census, inputs, unready), *faint),
                 lacking=census.lacking,
                 flatfield=plate.expectation.flatfield_words(),
             )
@@ -219,6 +228,7 @@ class Closing:
             problem=plate.expectation.problem(),
             warnings=(
                 *plate.depths.doubts(),
+                *_faint_of_plate(plate),
                 *plate.coverage.of_plate(plate.expectation.channels, self._settled(plate)),
                 *sorted(plate.lookalikes.copies())[:LACKING_NAMED],
             ),
@@ -232,6 +242,35 @@ class Closing:
 
 LACKING_NAMED = 12
 """So many lacking planes are named in a well's warnings; all of them stand in its result."""
+
+
+def _faint_in_words(plate: PlateBook, inputs: tuple[InputUse, ...]) -> tuple[str, ...]:
+    """A sentence on planes of a well that lie far below all others of their channel; none for none."""
+    faint = [use.plane for use in inputs if use.plane.source.path in plate.depths.faint]
+    if not faint:
+        return ()
+    named = sorted({f"site {plane.id.site.site} {plane.channel}" for plane in faint})
+    more = f" and {len(named) - LACKING_NAMED} more" if len(named) > LACKING_NAMED else ""
+    words = (
+        f"{', '.join(named[:LACKING_NAMED])}{more}: {FAR_BELOW}, in light and in noise."
+        " Values of fewer bits look like this, and so does no light: do not trust the verdict"
+    )
+    return (words,)
+
+
+def _faint_of_plate(plate: PlateBook) -> tuple[str, ...]:
+    wells = sorted(
+        {
+            f"{book.well.stem} {record.channel}"
+            for book in (plate.wells.values() if plate.depths.faint else ())
+            for record in book.planes.values()
+            if record.source.path in plate.depths.faint
+        }
+    )
+    if not wells:
+        return ()
+    more = f" and {len(wells) - LACKING_NAMED} more" if len(wells) > LACKING_NAMED else ""
+    return (f"far below all other planes of their channel: {', '.join(wells[:LACKING_NAMED])}{more}",)
 
 
 def _projected_in_words(plate: PlateBook, census: Census) -> list[str]:

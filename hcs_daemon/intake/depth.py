@@ -12,13 +12,15 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hcs_daemon.intake.faint import Levels, far_below
 from hcs_daemon.intake.forensics import BLOCK_BITS, FULL_SCALES, cut_at, is_piled, prove
 from hcs_daemon.levels import BIN_EDGES
 from hcs_daemon.records import ChannelDepth, PlaneEvidence
 from hcs_daemon.vocabulary import Verdict
 
 _Key = TypeVar("_Key")
-_SUREST: Final = 0.9999
+_SUREST: Final = {Verdict.CONSISTENT: 0.99, Verdict.CONTRADICTED: 0.9999, Verdict.UNDECIDED: 0.0}
+"""Fewer bits that were scaled up and filled up with noise can hide under broad noise."""
 _CAMERAS: Final = (7, 8, 10, 12, 14)
 """Depths below a declared one that its values must go beyond; no camera has 7 bits, half of 8 must be used."""
 _FEW_PIXELS = 8
@@ -37,15 +39,34 @@ _BEYOND_SHARE = 0.2
 """So large a share of planes beyond the declared depth is no accident."""
 _BLOCK_RATIO, _BLOCK_SURE = 1.3, 15.0
 """Steps at the edges of blocks so much higher than others, and by so many of their standard deviations."""
+_ALIKE = 0.6
+"""Ratios within this factor of the highest are as high."""
+_NEAR_LEVELS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class _Ruling:
-    """planes: how many speak for it, less those that speak against."""
+    """planes: how many speak for it, less those that speak against. by_itself: whatever was declared."""
 
     verdict: Verdict
     evidence: str
     planes: int = 0
+    by_itself: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Plane:
+    """What is known of a plane. tellings: what it is counted under. evidence: None in results of versions before it."""
+
+    highest: int
+    tellings: frozenset[tuple[str, int]]
+    evidence: PlaneEvidence | None = None
+    noise: float | None = None
+    levels: Levels | None = None
+
+    @property
+    def is_sound(self) -> bool:
+        return ("sound", 0) in self.tellings
 
 
 @dataclass(slots=True)
@@ -56,7 +77,7 @@ class DepthBook:
     """
 
     declared: int
-    _planes: dict[str, tuple[PlaneEvidence, float | None]] = field(default_factory=dict)
+    _planes: dict[str, _Plane] = field(default_factory=dict)
     _histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(BIN_EDGES) - 1, np.int64))
     _counts: Counter[tuple[str, int]] = field(default_factory=Counter)
     _highest: Counter[int] = field(default_factory=Counter)
@@ -64,25 +85,46 @@ class DepthBook:
 
     def note(self, path: str, evidence: PlaneEvidence, noise: float | None = None) -> None:
         """Count a plane, in place of what was known of its path. noise: counts, None where it was not measured."""
-        self.forget(path)
-        self._planes[path] = (evidence, noise)
-        self._tally(evidence, 1)
+        levels = Levels.of(evidence, noise) if noise is not None else None
+        tellings = frozenset(_tellings(evidence, self.declared))
+        self._put(path, _Plane(evidence.highest, tellings, evidence, noise, levels))
+
+    def note_highest(self, path: str, highest: int) -> None:
+        """Count an accepted plane of which an earlier version recorded its highest value alone."""
+        past = {("past", bits) for bits in _CAMERAS if highest >= 1 << bits}
+        bits = highest.bit_length()
+        stopped = (
+            {("stopped", bits)} if bits in FULL_SCALES and bits < self.declared and highest + 1 == 1 << bits else set()
+        )
+        self._put(path, _Plane(highest, frozenset({("sound", 0), *past, *stopped})))
 
     def forget(self, path: str) -> None:
         """The bytes of this path count no more."""
         before = self._planes.pop(path, None)
         if before is not None:
-            self._tally(before[0], -1)
+            self._tally(before, -1)
 
     def sound(self) -> Iterator[str]:
         """The paths of planes of which nothing is proven."""
-        return (path for path, (evidence, _) in self._planes.items() if prove(evidence, self.declared) is None)
+        return (path for path, plane in self._planes.items() if plane.is_sound)
+
+    def far_below(self) -> frozenset[str]:
+        """The paths of planes that lie far below all others of the channel: `faint.far_below`."""
+        return far_below(
+            {path: plane.levels for path, plane in self._planes.items() if plane.is_sound and plane.levels}
+        )
 
     @property
     def contradiction(self) -> str:
         """In words, why the planes so far contradict the declared depth; empty where they do not."""
         ruling = self._against()
         return ruling.evidence if ruling is not None and ruling.verdict is Verdict.CONTRADICTED else ""
+
+    @property
+    def contradicts_itself(self) -> bool:
+        """Whether they do so whatever was declared."""
+        ruling = self._against()
+        return ruling is not None and ruling.verdict is Verdict.CONTRADICTED and ruling.by_itself
 
     @property
     def doubt(self) -> str:
@@ -102,28 +144,33 @@ class DepthBook:
     def verdict(self) -> ChannelDepth:
         """The verdict on all planes so far."""
         ruling = self._against() or self._in_favour()
-        noises = [noise for _, noise in self._planes.values() if noise is not None]
+        noises = [plane.noise for plane in self._planes.values() if plane.noise is not None]
         return ChannelDepth(
             self.declared,
             ruling.verdict,
             ruling.evidence,
-            confidence=min(round(1 - 0.5**ruling.planes, 4), _SUREST),
+            confidence=min(round(1 - 0.5**ruling.planes, 4), _SUREST[ruling.verdict]),
             planes=len(self._planes),
-            histogram=tuple(int(count) for count in self._histogram) if self._planes else (),
+            histogram=tuple(int(count) for count in self._histogram) if self._histogram.any() else (),
             noise_floor=round(median(noises), 3) if noises else None,
         )
 
-    def _tally(self, evidence: PlaneEvidence, change: int) -> None:
-        self._histogram[evidence.first_bin : evidence.first_bin + len(evidence.histogram)] += change * np.array(
-            evidence.histogram
-        )
-        tellings = _tellings(evidence, self.declared)
-        for what in tellings:
+    def _put(self, path: str, plane: _Plane) -> None:
+        self.forget(path)
+        self._planes[path] = plane
+        self._tally(plane, 1)
+
+    def _tally(self, plane: _Plane, change: int) -> None:
+        for what in plane.tellings:
             _add(self._counts, what, change)
-        if ("sound", 0) not in tellings:
+        if plane.is_sound:
+            _add(self._highest, plane.highest, change)
+        evidence = plane.evidence
+        if evidence is None:
             return
-        _add(self._highest, evidence.highest, change)
-        for steps in evidence.blocks:
+        counted = change * np.array(evidence.histogram, np.int64)
+        self._histogram[evidence.first_bin : evidence.first_bin + len(counted)] += counted
+        for steps in evidence.blocks if plane.is_sound else ():
             _add(self._blocks, ("edges", steps.bits), change * steps.edges)
             _add(self._blocks, ("edge_sum", steps.bits), change * round(steps.edge_sum * 1000))
             _add(self._blocks, ("others", steps.bits), change * steps.others)
@@ -137,17 +184,20 @@ class DepthBook:
         """What is to be said where nothing speaks against it."""
         if not self._planes:
             return _Ruling(Verdict.UNDECIDED, "no plane yet")
+        if not self._counts["sound", 0]:
+            words = f"{self._of_all(len(self._planes), 'is', 'are')} refused, so that none is left to judge by"
+            return _Ruling(Verdict.UNDECIDED, words)
         fewer = self._next_below()
         reached, top = self._counts["past", fewer], (1 << fewer) - 1
-        if reached and (reached >= _SUPPORT or reached == len(self._planes)):
+        if reached and (reached >= _SUPPORT or reached == self._counts["sound", 0]):
             words = f"{self._of_all(reached, 'has', 'have')} values beyond {top}, more than {fewer} bits hold"
             return _Ruling(Verdict.CONSISTENT, f"{words}; {self._outermost()}", reached)
         if reached:
             words = f"{self._of_all(1, 'has')} values beyond {top}, and one odd plane decides nothing"
         else:
             words = (
-                f"{self._of_all(0, 'has')} {_FEW_PIXELS} pixels or more beyond {top}: a dim sample and a {fewer}-bit"
-                " camera that never saturates look the same"
+                f"{self._of_sound(0)} {_FEW_PIXELS} pixels or more beyond {top}: a dim sample and a {fewer}-bit camera"
+                " that never saturates look the same"
             )
         return _Ruling(Verdict.UNDECIDED, f"{words}; {self._outermost()}")
 
@@ -156,16 +206,22 @@ class DepthBook:
         for bits in range(self.declared - 1, FULL_SCALES[0] - 1, -1):
             stopped, piled = self._counts["stopped", bits], self._counts["piled", bits]
             past = self._past((1 << bits) - 1) if stopped else 0
-            enough = piled >= _SUPPORT or (piled and stopped >= _SEVERAL) or stopped >= _STOPPED
+            enough = piled >= _SUPPORT or (piled and stopped >= _SEVERAL) or (not past and self._stands_out(bits))
             words = (
-                f"{self._of_all(stopped, 'ends', 'end')} at {(1 << bits) - 1}, the full scale of {bits} bits, {piled}"
-                f" of them with a pile of pixels there, and {past or 'none'} beyond it"
+                f"{self._of_all(stopped, 'ends', 'end')} at {(1 << bits) - 1}, the full scale of {bits} bits"
+                f" ({piled} with a pile of pixels there), and {past or 'none'} beyond it"
             )
             if enough and past * _OUTWEIGHS <= stopped:
                 return _Ruling(Verdict.CONTRADICTED, words, stopped - past)
             if piled and past < _OUTWEIGHS * stopped:
-                return _Ruling(Verdict.UNDECIDED, f"{words}: too few to tell which are the odd ones")
+                return _Ruling(Verdict.UNDECIDED, f"{words}: too few to decide by")
         return None
+
+    def _stands_out(self, bits: int) -> bool:
+        """Whether far more planes end at a full scale than at all the levels just beneath, piled up there or not."""
+        top, stopped = (1 << bits) - 1, self._counts["stopped", bits]
+        beneath = sum(self._highest[level] for level in range(top - _NEAR_LEVELS, top))
+        return stopped >= _STOPPED and stopped > _OUTWEIGHS * beneath
 
     def _cut_off(self) -> _Ruling | None:
         """Planes pile up at one and the same level, which fewer bits hold, and (next to) none goes beyond it."""
@@ -193,7 +249,7 @@ class DepthBook:
         if proven < _SEVERAL or self._counts["telling", 0]:
             return None
         words = f"{self._of_all(proven, 'is', 'are')} proven to be scaled or changed, and none of the others can tell"
-        return _Ruling(Verdict.CONTRADICTED, words, proven)
+        return _Ruling(Verdict.CONTRADICTED, words, proven, by_itself=True)
 
     def _outgrown(self) -> _Ruling | None:
         """Too many planes go beyond the declared depth."""
@@ -206,14 +262,17 @@ class DepthBook:
     def _filled_up(self) -> _Ruling | None:
         """Their histograms step at the edges of blocks alone: fewer bits, filled up with noise."""
         planes = self._counts["sound", 0]
-        ratio, bits = max((self._block_ratio(bits), bits) for bits in BLOCK_BITS)
-        if planes < _SEVERAL or not ratio:
+        ratios = {bits: self._block_ratio(bits) for bits in BLOCK_BITS}
+        if planes < _SEVERAL or not any(ratios.values()):
             return None
+        # the edges of larger blocks are edges of smaller ones too, and step as high
+        bits = next(bits for bits, ratio in ratios.items() if ratio > _ALIKE * max(ratios.values()))
+        ratio = ratios[bits]
         words = (
             f"over {planes} planes the histogram's steps at multiples of {1 << bits} are {ratio:.1f} times as high as"
             f" others: values of {self.declared - bits} bits, multiplied by {1 << bits} and filled up with noise"
         )
-        return _Ruling(Verdict.CONTRADICTED, words, planes)
+        return _Ruling(Verdict.CONTRADICTED, words, planes, by_itself=True)
 
     def _block_ratio(self, bits: int) -> float:
         """How much higher steps are at the edges of blocks, where that cannot be chance; else 0."""
@@ -233,9 +292,16 @@ class DepthBook:
             return f"its one plane {verb}" if planes else f"its one plane {verb} not"
         return f"{planes or 'none'} of {len(self._planes)} planes {plural if planes > 1 and plural else verb}"
 
+    def _of_sound(self, planes: int) -> str:
+        sound = self._counts["sound", 0]
+        which = "" if sound == len(self._planes) else " that are not refused"
+        if sound == 1:
+            return f"the one plane{which.replace('are', 'is')} has {'' if planes else 'not'}".rstrip()
+        return f"{planes or 'none'} of {sound} planes{which} has"
+
     def _outermost(self) -> str:
-        path = max(list(self.sound()) or self._planes, key=lambda name: (self._planes[name][0].highest, name))
-        return f"the highest value is {self._planes[path][0].highest}, in {'/'.join(path.split('/')[-2:])}"
+        path = max(self.sound(), key=lambda name: (self._planes[name].highest, name))
+        return f"the highest value is {self._planes[path].highest}, in {'/'.join(path.split('/')[-2:])}"
 
     def _next_below(self) -> int:
         return max(bits for bits in _CAMERAS if bits < self.declared)
@@ -280,10 +346,16 @@ def _pixels_past(evidence: PlaneEvidence, bits: int) -> int:
 
 @dataclass(slots=True)
 class PlateDepths:
-    """The channels of a plate. declared: bits. contradicted: channel -> why, of those that are for now."""
+    """The channels of a plate.
+
+    declared: bits. contradicted: channel -> why, of those that are for now. faint: by path, the channel of each plane
+    that lies far below all its channel's others, when that was last looked at.
+    """
 
     declared: int
     contradicted: dict[str, str] = field(default_factory=dict)
+    faint: dict[str, str] = field(default_factory=dict)
+    _is_stale: bool = False
     _books: dict[str, DepthBook] = field(default_factory=dict)
     _channels: dict[str, str] = field(default_factory=dict)
 
@@ -294,6 +366,12 @@ class PlateDepths:
         book = self._books.setdefault(channel, DepthBook(self.declared))
         book.note(path, evidence, noise)
         return (*turned, *self._look(channel))
+
+    def note_highest(self, path: str, channel: str, highest: int) -> None:
+        """Count an accepted plane in, of which an earlier version recorded its highest value alone."""
+        self._channels[path] = channel
+        self._books.setdefault(channel, DepthBook(self.declared)).note_highest(path, highest)
+        self._look(channel)
 
     def forget(self, path: str) -> tuple[str, ...]:
         """The bytes of this path count no more; the channels whose contradiction that made or ended."""
@@ -307,6 +385,14 @@ class PlateDepths:
         """Sentences on channels that are not contradicted, and cannot be trusted either."""
         return [f"{channel}: {book.doubt}" for channel, book in sorted(self._books.items()) if book.doubt]
 
+    def look_for_faint(self) -> set[str]:
+        """Bring `faint` up to date; the paths that came to it or left."""
+        if not self._is_stale:
+            return set()
+        before, self._is_stale = self.faint, False
+        self.faint = {path: channel for channel, book in self._books.items() for path in book.far_below()}
+        return self.faint.keys() ^ before.keys()
+
     def sound(self, channel: str) -> Iterator[str]:
         """The paths of a channel's planes of which nothing is proven."""
         return self._books[channel].sound() if channel in self._books else iter(())
@@ -316,6 +402,7 @@ class PlateDepths:
         return {channel: self._books.get(channel, DepthBook(self.declared)).verdict() for channel in channels}
 
     def _look(self, channel: str) -> tuple[str, ...]:
+        self._is_stale = True
         before, now = channel in self.contradicted, self._books[channel].contradiction
         if now:
             self.contradicted[channel] = now

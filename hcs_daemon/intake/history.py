@@ -117,6 +117,8 @@ class History:
             if touched is not None:  # its result, if there is one, was written before
                 touched.note_verdict(touched.last_plane_at or rejection.at, now, now)
                 state.touch(touched)
+        for channel, why in plate.depths.contradicted.items():
+            say_contradicted(plate, channel, why)
         for book in plate.wells.values():
             for path in book.orphans():
                 self.distrust(plate.acquisition, path)
@@ -145,3 +147,17 @@ def _restore(plate: PlateBook, well: RestoredWell, state: IntakeState, now: floa
 def outcome_of(reason: Reason) -> PlaneOutcome:
     """How a refused plane is counted."""
     return PlaneOutcome.DUPLICATE if reason is Reason.DUPLICATE_PLANE else PlaneOutcome.REJECTED
+
+
+def say_contradicted(plate: PlateBook, channel: str, why: str) -> None:
+    """The log line on a channel whose planes contradict the declared bit depth."""
+    get_log().warning(
+        Event.CHANNEL_CONTRADICTED,
+        plate=plate.acquisition.plate,
+        acquisition=plate.acquisition.acquisition,
+        channel=channel,
+        declared_bits=plate.depths.declared,
+        detail=why,
+        hint="its planes are refused and the plate's wells revised without a prediction: correct expect.bit_depth and"
+        " restart, or export the raw images again",
+    )

@@ -8,7 +8,7 @@ from hcs_daemon.intake import refusals
 from hcs_daemon.intake.assembly import PlaneKey, PlateBook, WellBook, key_of, site_key
 from hcs_daemon.intake.cache import PixelCache
 from hcs_daemon.intake.expectation import differs
-from hcs_daemon.intake.history import History, outcome_of
+from hcs_daemon.intake.history import History, outcome_of, say_contradicted
 from hcs_daemon.intake.lookalikes import Bearer
 from hcs_daemon.intake.reading import Decoded, Twin
 from hcs_daemon.intake.record_check import constants_of
@@ -127,15 +127,16 @@ class Verdicts:
         """The contradiction of these channels began or ended: each of the plate's wells is another now."""
         for channel in channels:
             why = plate.depths.contradicted.get(channel)
-            self._log.warning(
-                Event.CHANNEL_RECONSIDERED if why is None else Event.CHANNEL_CONTRADICTED,
-                plate=plate.acquisition.plate,
-                acquisition=plate.acquisition.acquisition,
-                channel=channel,
-                declared_bits=plate.depths.declared,
-                detail=why
-                or "its planes do not contradict the declared bit depth any more; its refused ones are read again",
-            )
+            if why is None:
+                self._log.warning(
+                    Event.CHANNEL_RECONSIDERED,
+                    plate=plate.acquisition.plate,
+                    acquisition=plate.acquisition.acquisition,
+                    channel=channel,
+                    hint="its planes contradict the bit depth no more; those refused for its sake are read again",
+                )
+            else:
+                say_contradicted(plate, channel, why)
             plate.news_due = True
             if why is None:
                 self._look_at(plate, self._refused_for_their_channel(plate, channel))
