@@ -129,6 +129,7 @@ def explanation(
         deletion_auc=0.21,
         random_deletion_auc=0.48,
         passed=passed,
+        failed=[] if passed else ["completeness"],
     )
     entry = SiteExplanationEntry(
         site=3,

@@ -132,6 +132,13 @@ def test_a_result_has_every_field_of_the_contract() -> None:
         "random_deletion_auc": 0.5,
         "passed": True,
     }
+        "insertion_auc": 0.8,
+        "random_insertion_auc": 0.5,
+        "intensity_deletion_auc": 0.4,
+        "noise_sensitivity": 0.1,
+        "on_cells": 0.7,
+        "cells_area": 0.6,
+        "failed": [],
     assert found["quality"].keys() >= {"focus", "saturated_fraction", "flags"}
     assert found["model"].items() >= {"name": "sums", "version": "1", "sha256": "5" * 64, "device": "cpu"}.items()
     (dna, *_) = found["inputs"]

@@ -147,10 +147,13 @@ def explain_with(desk: Desktop, answer: Any) -> Any:
 
 
 def test_an_explanation_that_failed_its_checks_is_marked_and_warned_of(tmp_path: Path) -> None:
-    checks = ExplanationChecks(0.2, 1e-6, 0.5, 0.4, passed=False)
+    checks = ExplanationChecks(0.2, 1e-6, 0.5, 0.4, passed=False, failed=("completeness", "deletion"))
     result = explain_with(Desktop(tmp_path), lambda wanted: answered(wanted, checks=checks))
     assert result["explanation"]["sites"][0]["checks"]["passed"] is False
-    assert result["warnings"] == ["the explanation of site 1 failed its checks; do not rely on it"]
+    assert result["explanation"]["sites"][0]["checks"]["failed"] == ["completeness", "deletion"]
+    assert result["warnings"] == [
+        "the explanation of site 1 failed its checks (completeness, deletion); do not rely on it"
+    ]
     assert result["prediction"]["label"] == "much_DNA"
 
 

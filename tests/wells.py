@@ -139,7 +139,7 @@ def attribution_of(wanted: SiteWanted, **changed: Any) -> Attribution:
         reference_contrast=0.0,
         channel_shapley={"DNA": 3.5, "ER": 0.5, "RNA": 0.0, "AGP": 0.0, "Mito": 0.0},
         channel_spread={"DNA": 0.2, "ER": 0.1, "RNA": 0.0, "AGP": 0.0, "Mito": 0.0},
-        checks=ExplanationChecks(0.003, 1e-6, 0.2, 0.5, passed=True),
+        checks=ExplanationChecks(0.003, 1e-6, 0.2, 0.5, True, 0.8, 0.5, 0.4, 0.1, 0.7, 0.6),
         heat=np.ones((len(CHANNELS), 64, 64), np.float32),
         reference_pixels=np.zeros((len(CHANNELS), 64, 64), np.uint16),
         reference_name="darkness",

@@ -292,6 +292,13 @@ def _site_explanation(attribution: Attribution) -> SiteExplanationEntry:
             random_deletion_auc=_finite(checks.random_deletion_auc),
             passed=checks.passed,
         ),
+            insertion_auc=_finite(checks.insertion_auc),
+            random_insertion_auc=_finite(checks.random_insertion_auc),
+            intensity_deletion_auc=_finite(checks.intensity_deletion_auc),
+            noise_sensitivity=_finite(checks.noise_sensitivity),
+            on_cells=_finite(checks.on_cells),
+            cells_area=_finite(checks.cells_area),
+            failed=list(checks.failed),
     )
 
 
@@ -335,8 +342,8 @@ def _exact(value: float) -> float:
     return float(f"{value:.9g}")
 
 
-def _finite(value: float) -> float | None:
-    return float(f"{value:.6g}") if math.isfinite(value) else None
+def _finite(value: float | None) -> float | None:
+    return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
 
 
 def _floats(values: NDArray[np.float32]) -> list[float]:

@@ -375,7 +375,8 @@ class Publisher:
             waiting.notes.append(f"site {site} could not be explained: {problem}")
             attribution = None
         elif not attribution.checks.passed:
-            waiting.notes.append(f"the explanation of site {site} failed its checks; do not rely on it")
+            names = f" ({', '.join(attribution.checks.failed)})" if attribution.checks.failed else ""
+            waiting.notes.append(f"the explanation of site {site} failed its checks{names}; do not rely on it")
         verdict = waiting.draft.verdict
         if verdict is not None and site == verdict.representative:
             self._gallery.show(waiting, answer.site, attribution)

@@ -108,13 +108,24 @@ class PredictionEntry(Document):
 
 
 class ChecksEntry(Document):
-    """Whether the explanation holds; errors are relative to the change explained. null: not a finite number."""
+    """Whether the explanation holds; errors are relative to the change explained. null: not computed, or not finite."""
 
     completeness_error: float | None
     efficiency_error: float | None
     deletion_auc: float | None
     random_deletion_auc: float | None
     passed: bool
+    insertion_auc: float | None = Field(
+        None, description="mean probability of the target while the most attributed places take theirs in the reference"
+    )
+    random_insertion_auc: float | None = Field(None, description="the same at random")
+    intensity_deletion_auc: float | None = Field(
+        None, description="deletion_auc for the places whose light differs most from the reference's"
+    )
+    noise_sensitivity: float | None = Field(None, description="relative change of the map under the images' own noise")
+    on_cells: float | None = Field(None, description="share of the map that falls on cells")
+    cells_area: float | None = Field(None, description="share of the site that cells cover")
+    failed: list[str] = Field(default_factory=list, description="the checks that failed")
 
 
 class ChangeEntry(Document):

@@ -187,21 +187,17 @@ def checks(found: ChecksEntry) -> str:
 
 def failed_checks(found: ChecksEntry | None) -> str:
     """Which checks failed, in a few words."""
-    if found is None:
+    if found is None or not found.failed:  # a result of a version that did not name them
         return "its checks failed"
-    said = [
-        words
-        for words, error, limit in (
-            ("completeness", found.completeness_error, COMPLETENESS_LIMIT),
-            ("efficiency", found.efficiency_error, EFFICIENCY_LIMIT),
-        )
-        if error is None or error > limit
-    ]
-    if found.deletion_auc is None or found.random_deletion_auc is None:
-        said.append("deletion")
-    elif found.deletion_auc >= found.random_deletion_auc:
-        said.append("deletion no better than random")
-    return f"failed: {', '.join(said)}" if said else "its checks failed"
+    return f"failed: {', '.join(_FAILED.get(name, name) for name in found.failed)}"
+
+
+_FAILED = {
+    "change": "the references explain no change",
+    "deletion": "deletion no better than random",
+    "insertion": "insertion hardly better than deletion",
+    "randomisation": "the model knows no more than random weights",
+}
 
 
 def warnings(picture: WellPicture) -> list[str]:
