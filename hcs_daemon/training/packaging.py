@@ -66,7 +66,10 @@ def write_package(
     outputs = _recorded(weights, selftest_input, manifest)
     (folder / WEIGHTS_NAME).write_bytes(weights)
     np.savez_compressed(folder / SELFTEST_NAME, input=selftest_input, **outputs)  # type: ignore[arg-type]  # allow_pickle
-    np.savez_compressed(folder / REFERENCES_NAME, **references)  # type: ignore[arg-type]  # allow_pickle
+    if references:
+        np.savez_compressed(folder / REFERENCES_NAME, **references)  # type: ignore[arg-type]  # allow_pickle
+    else:
+        (folder / REFERENCES_NAME).unlink(missing_ok=True)
     (folder / CARD_NAME).write_text(card, "utf-8")
     (folder / MANIFEST_NAME).write_text(manifest.text(), "utf-8")
     return manifest
