@@ -8,7 +8,7 @@ from pathlib import Path
 from hcs_daemon.config import Settings
 from hcs_daemon.plate import AcquisitionId, SiteId, WellId
 from hcs_daemon.publish.desk import Answers, Desk
-from hcs_daemon.publish.documents import is_finite, well_json
+from hcs_daemon.publish.documents import is_finite, shown_site, well_json
 from hcs_daemon.publish.files import write_atomic
 from hcs_daemon.publish.names import PLATE_PICTURE_NAME
 from hcs_daemon.publish.outbox import Outbox
@@ -75,10 +75,10 @@ class Gallery:
             return []
         problem = "; ".join(answers.notes) or None
         picture = WellPicture(result, desk.rejected_in(well), answers.panels, answers.heat, problem=problem)
-        if prediction is None:
+        site = shown_site(result)
+        if site is None:
             self._studio.add(well, picture, None, now_s)
             return []
-        site = prediction.representative_site
         wanted = SiteWanted(SiteId(well, site), _key(result, site), urgent=False)
         if answers.panels is None and site not in answers.explained:
             return self._studio.ask(well, picture, wanted)
@@ -92,10 +92,11 @@ class Gallery:
         for well in missing:
             result = desk.results[well]
             picture = WellPicture(result, desk.rejected_in(well))
-            if result.prediction is None:
+            site = shown_site(result)
+            if site is None:
                 self._studio.add(well, picture, None, now_s)
             else:
-                wanted += self._studio.ask(well, picture, _wanted(well, result))
+                wanted += self._studio.ask(well, picture, _wanted(well, result, site))
         return wanted
 
     def receive(self, answer: SiteReturned, now_s: float) -> bool:
@@ -211,10 +212,9 @@ def _key(result: WellResult, site: int) -> tuple[str, ...]:
     return next(tuple(entry.key) for entry in result.site_results if entry.site == site)
 
 
-def _wanted(well: WellId, result: WellResult) -> SiteWanted:
-    """What a published result's picture shows: its representative site, explained again if it was explained."""
-    assert result.prediction is not None
-    site, explanation = result.prediction.representative_site, result.explanation
+def _wanted(well: WellId, result: WellResult, site: int) -> SiteWanted:
+    """What a published result's picture shows: this site, explained again if it was explained."""
+    explanation = result.explanation
     target = against = None
     if explanation is not None and any(entry.site == site for entry in explanation.sites):
         target, against = explanation.target, explanation.against
