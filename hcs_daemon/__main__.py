@@ -231,7 +231,11 @@ def trace(
     *,
     site: Annotated[int | None, typer.Option(metavar="N", help="Only this site.")] = None,
     root: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The watched folder, where it was moved since.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where the watched folder is now, if moved; after `process PLATE` the plate's folder.",
+        ),
     ] = None,
     package: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="The model package, where it was moved since.")

@@ -24,6 +24,11 @@ def sample(seed: int, *, light: float = 3000.0, side: int = 128) -> NDArray[np.u
     return rng.poisson(picture).clip(0, 65535).astype(np.uint16)
 
 
+def scaled_up(pixels: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """What becomes of it by way of 8 bits."""
+    return ((pixels >> 4) * 257).astype(np.uint16)
+
+
 def plate_of(folder: Path, planes: Mapping[tuple[int, int], NDArray[np.uint16]], name: str = "P1") -> Path:
     """A plate's files. planes: by well of the first twelve columns, from 0, and channel."""
     images = folder / f"{name}__M1" / "Images"
@@ -41,7 +46,7 @@ def words_of(folder: Path, capsys: Capture) -> tuple[int, list[str]]:
 
 def test_both_what_is_refused_and_what_is_contradicted_stand_in_the_last_line(tmp_path: Path, capsys: Capture) -> None:
     def cut(seed: int) -> NDArray[np.uint16]:
-        return np.minimum(sample(seed, light=9000.0), 4095).astype(np.uint16)
+        return sample(seed, light=9000.0).clip(0, 4095).astype(np.uint16)
 
     planes = {(well, channel): cut(10 * well + channel) for well in range(4) for channel in (1, 2)}
     planes[4, 3] = np.full((128, 128), 7, np.uint16)
@@ -60,8 +65,8 @@ def test_a_channel_of_refused_planes_is_said_by_their_reasons(tmp_path: Path, ca
 
 def test_what_a_channel_contains_is_told_from_accepted_planes_only(tmp_path: Path, capsys: Capture) -> None:
     planes = {(well, 1): sample(well) for well in range(3)}
-    planes[3, 1] = (sample(3) >> 4) * np.uint16(257)
-    planes[3, 2] = planes[3, 1] + np.uint16(257)
+    planes[3, 1] = scaled_up(sample(3))
+    planes[3, 2] = scaled_up(sample(4))
     _, lines = words_of(plate_of(tmp_path, planes), capsys)
     accepted = [planes[well, 1] for well in range(3)]
     rows = {line.split()[1]: line for line in lines if line.startswith("  P1  ")}
@@ -71,7 +76,7 @@ def test_what_a_channel_contains_is_told_from_accepted_planes_only(tmp_path: Pat
 
 def test_each_hint_of_a_reason_stands_there_once(tmp_path: Path, capsys: Capture) -> None:
     planes = {(well, 1): sample(well) for well in range(4)}
-    planes |= {(well, 1): (sample(well) >> 4) * np.uint16(257) for well in (4, 5)}
+    planes |= {(well, 1): scaled_up(sample(well)) for well in (4, 5)}
     planes[6, 1] = sample(6).byteswap()
     _, lines = words_of(plate_of(tmp_path, planes), capsys)
     assert sum(line.startswith("  export the raw camera images") for line in lines) == 1
@@ -125,7 +130,7 @@ def test_channels_that_look_exchanged_are_told(tmp_path: Path, capsys: Capture) 
         y, x = np.mgrid[:128, :128]
         row, column = rng.uniform(50, 78, 2)
         shape = np.exp(-((y - row) ** 2 + (x - column) ** 2) / 1500)
-        return rng.poisson(100 + 3000 * shape).astype(np.uint16)
+        return np.asarray(rng.poisson(100 + 3000 * shape), np.uint16)
 
     planes = {(well, 1): sample(well) for well in range(24)} | {(well, 2): haze(100 + well) for well in range(24)}
     planes[7, 1], planes[7, 2] = planes[7, 2], planes[7, 1]

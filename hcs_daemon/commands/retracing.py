@@ -107,7 +107,8 @@ class Retrace:
         if not root.is_dir():
             raise FolderError(
                 f"{root}, which the inputs are relative to, is not there",
-                "mount the share, or name the folder with --root where it was moved",
+                "mount the share, or name with --root where that folder is now: the watched one, or after"
+                " `process PLATE` the plate's own",
             )
         self._read_promises()
         self.model = self._read_model()
@@ -173,8 +174,9 @@ class Retrace:
         recorded = {place.site: prediction for place, prediction in given.items()}
         found = dict(recorded)
         for number in sites:
+            blame = _Blame()
             for step in self._site(number, recorded[number], found):
-                yield replace(step, site=number)
+                yield replace(blame.look(step), site=number)
         yield from self._verdict(found)
 
     def _site(self, number: int, recorded: Prediction, found: dict[int, Prediction]) -> Iterator[Step]:
@@ -211,6 +213,14 @@ class Retrace:
         wanted = required_steps(projection, frozenset(use.plane.id.z for use in here))
         return [use.plane for use in here if use.plane.id.z in wanted]
 
+    def _gone(self) -> str:
+        """Why a file is not there, which may be because another folder was named as the root."""
+        if self._root == Path(self._plate.root):
+            return "the file is not there any more"
+        folder = PurePosixPath(self._plate.folder)
+        holds = f"which holds {folder}" if folder.parts else "the plate's own folder"
+        return f"the file is not below {self._root}, which should be the present place of {self._plate.root}, {holds}"
+
     def _plane(self, plane: PlaneRecord, label: str, read: dict[PlaneRecord, Pixels]) -> Iterator[Step]:
         """The file and its pixels. read: takes the pixels."""
         source = plane.source
@@ -227,7 +237,8 @@ class Retrace:
             outcome = NotYet(f"{type(error).__name__}: {error.strerror}")
         recorded = Values(digest=source.sha256, size_bytes=source.size_bytes)
         if not isinstance(outcome, Decoded | Refused) or outcome.sha256 is None:
-            yield Step("file", Match.UNREACHABLE, None, label, source.path, Values(), recorded, _why(outcome))
+            why = self._gone() if isinstance(outcome, Gone) else _why(outcome)
+            yield Step("file", Match.UNREACHABLE, None, label, source.path, Values(), recorded, why)
             return
         now = Values(digest=outcome.sha256, size_bytes=seen.size_bytes)
         match, detail = compare(now, recorded)
@@ -335,6 +346,31 @@ class Retrace:
             return novelty.load(self._package / NOVELTY_NAME)
         except (OSError, ValueError):
             return None
+
+
+@dataclass(slots=True)
+class _Blame:
+    """Which earlier steps of a site differ, by what they are of: what follows from them is no rounding."""
+
+    _differing: dict[str, str] = field(default_factory=dict)
+
+    def look(self, step: Step) -> Step:
+        """The step, said to differ for an earlier one's sake where that is so."""
+        if step.match is Match.SAME:
+            for of in self._before(step):
+                del self._differing[of]
+            return step
+        earlier = next(iter(self._before(step)), None)
+        if step.match is Match.ROUNDED and earlier is not None:
+            said = f"by no more than rounding might, but because {self._differing[earlier]} does"
+            return replace(step, match=Match.DIFFERS, detail=said)
+        if step.match is Match.DIFFERS:
+            self._differing.setdefault(step.of, f"{step.name} of {step.of}" if step.of else step.name)
+        return step
+
+    def _before(self, step: Step) -> list[str]:
+        """What differs that this step was made from."""
+        return [of for of in self._differing if step.of in {"", of} or of.startswith(f"{step.of} z")]
 
 
 class _Network:
@@ -488,8 +524,6 @@ def _folded(image: ChannelImage, read: Mapping[PlaneRecord, Pixels]) -> Pixels:
 
 def _why(outcome: object) -> str:
     match outcome:
-        case Gone():
-            return "the file is not there any more"
         case NotYet(detail):
             return f"it cannot be opened: {detail}"
         case Refused(refusal):
