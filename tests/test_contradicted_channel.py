@@ -138,6 +138,34 @@ def test_a_run_that_stopped_before_it_revised_its_wells_is_made_good_by_the_next
     again.end()
 
 
+def test_wells_whose_raw_files_are_gone_get_their_verdict_back_when_a_contradiction_ends_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    spine = Spine(settings_of(tmp_path), Clock())
+    dim = [f"A{number:02d}" for number in range(1, 6)]
+    for number, well in enumerate(dim):
+        put(tmp_path, well, sixteen_bit(number, mean=300), sixteen_bit(100 + number))
+    spine.run(60)
+    said = {well: result["prediction"] for well, result in wells(spine).items()}
+    for well in dim:
+        for channel in (1, 2):
+            (tmp_path / "in" / IMAGES / name(well, channel)).unlink()
+    for number in (6, 7):
+        put(tmp_path, f"A{number:02d}", twelve_bit(number, mean=2000), sixteen_bit(100 + number))
+    spine.run(60)
+    assert {wells(spine)[well]["prediction"] for well in dim} == {None}
+    spine.end()
+    again = Spine(settings_of(tmp_path), Clock(spine.clock.now))
+    again.run(30)
+    for number in range(1, 10):
+        put(tmp_path, f"B{number:02d}", sixteen_bit(200 + number), sixteen_bit(300 + number))
+    again.run(60)
+    found = wells(again)
+    assert {well: found[well]["prediction"] for well in dim} == said
+    assert {found[well]["revision"] for well in dim} == {3}
+    again.end()
+
+
 def test_one_odd_plane_does_not_make_a_12_bit_camera_one_of_16(tmp_path: Path) -> None:
     spine = Spine(settings_of(tmp_path), Clock())
     for number in range(1, 7):

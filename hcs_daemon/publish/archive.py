@@ -170,7 +170,7 @@ class Archive:
             opened_at=read.plate.opened_at if read.plate else None,
             written=read.plate,
         )
-        for result in read.wells.values():
+        for result in (read.wells | read.earlier).values():
             if result.model.sha256 == self._model_sha256:
                 desk.predictions.update(predictions(result))
         desk.pictures_missing = self._gallery.missing(read.folder, self._made_now(read))

@@ -19,14 +19,17 @@ from hcs_daemon.vocabulary import PlateState
 class PlateFolder:
     """One acquisition's folder, read.
 
-    wells: the newest results. unlisted: (path in the ledger, revision, SHA-256) of revisions that the ledger lacks,
-    in order. damaged: result files that are not what was written, and why; they still lie where they lay.
+    wells: the newest results. earlier: where the newest one analysed nothing of planes that the revision before it did,
+    that revision: what the model said of them holds, should the reason go. unlisted: (path in the ledger, revision,
+    SHA-256) of revisions that the ledger lacks, in order. damaged: result files that are not what was written, and why;
+    they still lie where they lay.
     """
 
     acquisition: AcquisitionId
     folder: Path
     plate: PlateFile | None = None
     wells: dict[WellId, WellResult] = field(default_factory=dict)
+    earlier: dict[WellId, WellResult] = field(default_factory=dict)
     rejections: dict[str, Rejection] = field(default_factory=dict)
     unlisted: list[tuple[str, int, str]] = field(default_factory=list)
     damaged: list[tuple[Path, str]] = field(default_factory=list)
@@ -73,6 +76,8 @@ def read_plate_folder(results: Path, folder: Path, ledger: Ledger) -> PlateFolde
             problem = _check_ledger(results, path, result, ledger, read, found=digest(bytes_of[path]))
         if problem is None and isinstance(result, WellResult):
             read.wells[well_id(result)] = result
+            if (before := _analysed_before(folder, path.stem, result)) is not None:
+                read.earlier[well_id(result)] = before
         else:
             read.damaged.append((path, str(problem)))
     return read
@@ -97,7 +102,7 @@ def restored_plate(read: PlateFolder, settings_fingerprint: str) -> RestoredPlat
         state=state,
         shape=shape,
         outdated=outdated,
-        wells=tuple(_restored_well(result) for result in wells),
+        wells=tuple(_restored_well(result, read.earlier.get(well_id(result))) for result in wells),
         rejections=standing(read.rejections),
         root=read.plate.root if read.plate else None,
         pixel_size_um=read.plate.pixel_size_um if read.plate else None,
@@ -118,13 +123,27 @@ def plate_folders(results: Path) -> Iterator[Path]:
             yield from (folder for folder in sorted(plate.iterdir()) if folder.is_dir())
 
 
-def _restored_well(result: WellResult) -> RestoredWell:
+def _analysed_before(folder: Path, stem: str, result: WellResult) -> WellResult | None:
+    """The revision before one that analysed nothing, where that analysed planes that are all there still."""
+    if result.site_results or result.supersedes is None:
+        return None
+    try:
+        before = _parse_well((folder / "revisions" / f"{stem}.r{result.supersedes}.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    if not isinstance(before, WellResult) or before.settings_fingerprint != result.settings_fingerprint:
+        return None
+    here = {(entry.path, entry.sha256) for entry in result.inputs}
+    return before if all((entry.path, entry.sha256) in here for entry in before.inputs) else None
+
+
+def _restored_well(result: WellResult, earlier: WellResult | None) -> RestoredWell:
     return RestoredWell(
         well=well_id(result),
         revision=result.revision,
         status=result.status,
         inputs=input_uses(result),
-        predicted={entry.site: tuple(entry.key) for entry in result.site_results},
+        predicted={entry.site: tuple(entry.key) for entry in (earlier or result).site_results},
         first_plane_at=result.timing.first_plane_at,
         last_plane_at=result.timing.last_plane_at,
         explained=not owes_explanation(result),
