@@ -1,6 +1,7 @@
 """Models of other people through the whole spine: real packages, real files, real results."""
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 from fakes import Clock, make_settings
+from hcs_daemon.__main__ import main
 from hcs_daemon.commands.check import check_settings
 from hcs_daemon.commands.trace import trace_result
 from hcs_daemon.device.manifest import Normalisation
@@ -157,15 +159,14 @@ def test_results_without_verdicts_are_taken_up_after_a_restart(tmp_path: Path) -
     assert again.wells() == before
 
 
-def test_check_says_in_words_what_such_models_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plate(tmp_path)
-    package = embedding_package(tmp_path)
-    config = tmp_path / "config.toml"
+def config_file(folder: Path, package: Path) -> Path:
+    """Settings that name all six stains."""
+    config = folder / "config.toml"
     channels = ", ".join(f'{stain} = "{id_}"' for stain, id_ in STAINS.items())
     config.write_text(
         f"""
 [watch]
-directory = '{(tmp_path / "in").as_posix()}'
+directory = '{(folder / "in").as_posix()}'
 [expect]
 bit_depth = 16
 channels = {{ {channels} }}
@@ -173,15 +174,34 @@ pixel_size_um = 1.0
 [model]
 package = '{package.as_posix()}'
 [results]
-directory = '{(tmp_path / "out").as_posix()}'
+directory = '{(folder / "out").as_posix()}'
 min_free_bytes = 1
 [http]
 port = 0
 """,
         "utf-8",
     )
+    return config
+
+
+def test_check_says_in_words_what_such_models_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plate(tmp_path)
+    package = embedding_package(tmp_path)
+    config = config_file(tmp_path, package)
     assert check_settings(config) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "it has no use for RNA, AGP, Lyso: ignored" in said
     assert "it gives no verdict, only profiles" in said
     assert "nothing is explained: the model gives no verdict" in said
+
+
+def test_the_program_itself_ignores_what_the_model_does_not_use(tmp_path: Path) -> None:
+    images = plate(tmp_path, ("A01",))
+    (images / name("A01", 4)).write_bytes(b"broken, and of no stain that the model sees")
+    package = write_tiny_package(tmp_path / "three", ChannelMeans(WEIGHTS, nn.Tanh()))
+    config = config_file(tmp_path, package)
+    assert main(["process", str(images.parent), "-c", str(config)]) == 0
+    out = tmp_path / "out" / "P1" / "M1"
+    result = json.loads((out / "wells" / "A01.json").read_bytes())
+    assert (result["status"], result["channels"]) == ("complete", ["DNA", "ER", "Mito"])
+    assert json.loads((out / "plate.json").read_bytes())["expectations"]["ignore_channels"] == ["3", "4", "6"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hcs_daemon.config import canonical_channel, check_apart, known_keys, load_settings
+from hcs_daemon.config import Expect, canonical_channel, check_apart, known_keys, load_settings
 from hcs_daemon.errors import SettingsError
 
 LEAST: dict[str, dict[str, str]] = {
@@ -363,6 +363,15 @@ def test_a_channel_cannot_be_analysed_and_ignored(path: Path) -> None:
     error = refusal(path, toml(expect__ignore_channels='["C05"]'))
     assert "'C05'" in error.message
     assert "DNA" in error.message
+
+
+def test_channels_that_nobody_needs_are_ignored() -> None:
+    channels = {"DNA": "5", "ER": "2", "AGP": "3"}
+    expect = Expect.model_validate({"bit_depth": 16, "channels": channels, "ignore_channels": ["1"]})
+    found = expect.only(["ER", "DNA", "Mito"])
+    assert found.channels == {"DNA": "5", "ER": "2"}
+    assert found.ignore_channels == ["1", "3"]
+    assert expect.only(list(channels)) == expect
 
 
 @pytest.mark.parametrize("name", ["D/A", "", "..", "x" * 41, "DNA\\n"])
