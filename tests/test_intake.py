@@ -315,6 +315,8 @@ def test_of_several_sites_those_that_can_be_are_analysed(tmp_path: Path) -> None
     closed = watched.closed["A01"]
     assert (sorted(closed.ready), closed.rejected, closed.missing) == ([1], (2,), (3,))
     assert closed.expected_sites == 3
+    assert "1 expected plane refused (1 truncated; rejected.jsonl says more): site 2 DNA z 1" in closed.warnings
+    assert "1 expected plane never came: site 3 ER z 1" in closed.warnings
     assert watched.uses("A01")[name("A01", 2, site=2)] == "incomplete_site"
     assert watched.status("A01") is WellStatus.PARTIAL
 

@@ -1,13 +1,14 @@
 """When a well is closed and a plate finished, and what publish is told then."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from hcs_daemon.intake.assembly import Census, PlateBook, WellBook, site_key
+from hcs_daemon.intake.assembly import Census, PlaneKey, PlateBook, WellBook, site_key
 from hcs_daemon.intake.state import IntakeState
 from hcs_daemon.plate import PROJECTION_Z, WellId
 from hcs_daemon.records import ChannelImage, InputUse, LackingPlane, PlateNews, WellClosed
 from hcs_daemon.telemetry import Event, get_log
+from hcs_daemon.terminal import counted
 from hcs_daemon.vocabulary import FAR_BELOW, PlaneOutcome, PlateState, Used
 
 REVISE_AFTER_S = 10.0
@@ -157,7 +158,7 @@ class Closing:
         said += plate.depths.doubts()
         if census.unnamed:
             said.append(f"{census.unnamed} of {census.expected} expected sites never appeared")
-        said += _lacking_in_words(census.lacking)
+        said += _lacking_in_words(census.lacking, self._reasons(book))
         said += _mixed_in_words(book, census)
         said += _projected_in_words(plate, census)
         said += plate.expectation.short_stacks(book.when)[:LACKING_NAMED]
@@ -177,6 +178,11 @@ class Closing:
                 f" {', '.join(folders)}; rename one of them"
             )
         return tuple(said)
+
+    def _reasons(self, book: WellBook) -> dict[PlaneKey, str]:
+        """Why the well's rejected planes are, by their place."""
+        files = ((key, self._state.files.get(self._state.path_of(name))) for name, key in book.rejected.items())
+        return {key: file.rejection.reason.value for key, file in files if file is not None and file.rejection}
 
     def _review_plates(self, now: float, *, over: bool) -> bool:
         busy = {well.acquisition for well in self._state.open_wells}
@@ -302,10 +308,24 @@ def _mixed_in_words(book: WellBook, census: Census) -> list[str]:
     ]
 
 
-def _lacking_in_words(lacking: tuple[LackingPlane, ...]) -> list[str]:
-    """A sentence that names the planes that never came or were not taken; empty for none."""
-    if not lacking:
+def _lacking_in_words(lacking: tuple[LackingPlane, ...], reasons: Mapping[PlaneKey, str]) -> list[str]:
+    """Sentences that name the planes that were refused, those never taken, and those that did not come."""
+    refused, others = list[LackingPlane](), list[LackingPlane]()
+    for each in lacking:
+        (refused if (each.site, each.channel, each.z) in reasons else others).append(each)
+    counts = Counter(reasons[each.site, each.channel, each.z] for each in refused)
+    why = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+    return [
+        *_named(refused, f"refused ({why}; rejected.jsonl says more)"),
+        *_named([each for each in others if each.refused], "refused or never taken"),
+        *_named([each for each in others if not each.refused], "never came"),
+    ]
+
+
+def _named(planes: Sequence[LackingPlane], what: str) -> list[str]:
+    """A sentence on what became of some expected planes; none for no plane."""
+    if not planes:
         return []
-    named = [f"site {each.site} {each.channel} z {each.z}" for each in lacking[:LACKING_NAMED]]
-    more = f" and {len(lacking) - LACKING_NAMED} more" if len(lacking) > LACKING_NAMED else ""
-    return [f"{len(lacking)} expected planes are lacking: {', '.join(named)}{more}"]
+    named = ", ".join(f"site {each.site} {each.channel} z {each.z}" for each in planes[:LACKING_NAMED])
+    more = f" and {len(planes) - LACKING_NAMED} more" if len(planes) > LACKING_NAMED else ""
+    return [f"{counted(len(planes), 'expected plane')} {what}: {named}{more}"]
