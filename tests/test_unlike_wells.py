@@ -74,11 +74,13 @@ def test_without_what_the_package_knows_no_well_is_unlike() -> None:
     assert well_novelty(KNOWING, {}) is None
 
 
-@pytest.mark.parametrize("policy", ["per_well", "hits", "all"])
-def test_an_unlike_well_is_not_explained(policy: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("policy", "expected"), [("per_well", (30,)), ("hits", ()), ("all", (30, 31))])
+def test_an_unlike_well_is_explained_as_what_it_is_nearest_to_and_not_as_a_hit(
+    policy: str, expected: tuple[int, ...], tmp_path: Path
+) -> None:
     settings = make_settings(tmp_path, {"explain": {"policy": policy}})
-    assert sites_to_explain(settings, verdict_of((30,))) == ()
-    assert sites_to_explain(settings, verdict_of((1,))) == (1,)
+    assert sites_to_explain(settings, verdict_of((30, 31))) == expected
+    assert verdict_of((30, 31)).against == "control"
 
 
 # ---- the files
@@ -96,7 +98,7 @@ def test_an_unlike_well_says_so_in_every_file(tmp_path: Path) -> None:
         "unlike": True,
     }
     assert said["probabilities"]["much_DNA"] > 0.8
-    assert result["explanation"] is None
+    assert (result["explanation"]["target"], result["explanation"]["against"]) == ("much_DNA", "control")
     (warning,) = [words for words in result["warnings"] if "unlike anything" in words]
     assert warning.endswith("5 % of wells like those lie beyond 2; of its classes the model leans to much_DNA")
     assert desk.plate()["verdicts"] == {"unlike": 1}

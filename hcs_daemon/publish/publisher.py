@@ -344,7 +344,7 @@ class Publisher:
         if verdict is None:
             return []
         return [
-            SiteWanted(SiteId(draft.closed.well, site), draft.predictions[site].key, verdict.label, verdict.against)
+            SiteWanted(SiteId(draft.closed.well, site), draft.predictions[site].key, verdict.nearest, verdict.against)
             for site in sites_to_explain(self._settings, verdict)
         ]
 

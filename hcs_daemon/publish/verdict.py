@@ -125,12 +125,11 @@ def well_novelty(facts: ModelFacts, predictions: Mapping[int, Prediction]) -> We
 
 
 def sites_to_explain(settings: Settings, verdict: WellVerdict) -> tuple[int, ...]:
-    """The sites of a well that are explained by the settings' policy.
+    """The sites of a well that are explained by the settings' policy: why the network leans to the nearest class.
 
-    None of a well that is unlike all that the model has seen: the result names no class for it that could be explained,
-    and why the network leans to the nearest one says nothing of what is new about the well.
+    So too of a well that is unlike all that the model has seen, to show what misled it; it is no hit.
     """
-    if verdict.label == UNLIKE or verdict.nearest == verdict.against:  # a model of one class has nothing to contrast
+    if verdict.nearest == verdict.against:  # a model of one class has nothing to contrast
         return ()
     match settings.explain.policy:
         case "none":
