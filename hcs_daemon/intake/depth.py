@@ -189,7 +189,7 @@ class DepthBook:
             return _Ruling(Verdict.UNDECIDED, words)
         fewer = self._next_below()
         reached, top = self._counts["past", fewer], (1 << fewer) - 1
-        if reached and (reached >= _SUPPORT or reached == self._counts["sound", 0]):
+        if reached and (reached >= _SUPPORT or reached == len(self._planes)):
             words = f"{self._of_all(reached, 'has', 'have')} values beyond {top}, more than {fewer} bits hold"
             return _Ruling(Verdict.CONSISTENT, f"{words}; {self._outermost()}", reached)
         if reached:
