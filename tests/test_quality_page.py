@@ -207,6 +207,19 @@ def test_wells_that_are_alike_look_alike() -> None:
     assert abs(steps[0] - steps[1]) <= 1
 
 
+def test_one_well_that_lies_far_off_does_not_set_the_scale_and_is_said_to_be_beyond_it() -> None:
+    slopes = {f"A{column:02d}": -3.0 - column / 10 for column in range(1, 11)}
+    maps = maps_of(page_of([measured(well, power_slope=slope) for well, slope in slopes.items()]))
+    page = page_of([measured(well, power_slope=slope) for well, slope in {**slopes, "A11": -30.0}.items()])
+    cells = maps_of(page)["DNA", "Focus"]
+    assert {well: cells[well][1] for well in slopes} == {
+        well: kinds for well, (_, kinds) in maps["DNA", "Focus"].items() if well in slopes
+    }
+    assert cells["A11"][1] == cells["A10"][1] == {"c0"}
+    assert "lowest A11 −30.00" in text_of(page)  # noqa: RUF001 (a minus sign)
+    assert "1 well beyond the scale." in text_of(page)
+
+
 def test_results_of_versions_that_measured_less_have_the_maps_that_they_can() -> None:
     maps = maps_of(page_of([well_result()]))
     assert {figure for _, figure in maps} == {"Focus", "Saturation"}
@@ -233,7 +246,8 @@ def test_the_summary_says_what_is_wrong_what_is_to_be_looked_at_and_what_is_fine
     )
     text = text_of(page)
     for words in (
-        "1,234 planes were accepted and 2 rejected. 2 wells of 6 expected published: 1 complete, 1 rejected.",
+        "1,234 planes were accepted and 2 rejected. 1 of the accepted is of channels that contradict their bit depth.",
+        "2 wells of 6 expected published: 1 complete, 1 rejected.",
         "No site can be analysed: no pixel size is known",
         "RNA is not what its declared 16 bits would be: a 12-bit camera.",
         "2 files rejected and not analysed: 1 bit depth, 1 truncated.",
@@ -282,6 +296,12 @@ def test_a_plate_without_fault_says_so() -> None:
     assert "Wrong" not in text
     assert "To look at" not in text
     assert "No file was rejected. No well is flagged. Every published well is complete." in text
+
+
+@pytest.mark.parametrize("verdict", [Verdict.CONTRADICTED, Verdict.CONSISTENT])
+def test_that_no_well_is_flagged_is_no_good_news_where_none_could_be(verdict: Verdict) -> None:
+    wells = [measured("A01")] if verdict is Verdict.CONTRADICTED else [rejected_well("A01")]
+    assert "No well is flagged" not in text_of(page_of(wells, bit_depth={"DNA": depth(verdict)}))
 
 
 def test_a_plate_of_which_nothing_came_yet_has_a_page() -> None:

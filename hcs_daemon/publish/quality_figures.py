@@ -14,12 +14,17 @@ from hcs_daemon.publish.lettering import MINUS
 from hcs_daemon.publish.plate_picture import latest
 from hcs_daemon.publish.quality import pictures
 from hcs_daemon.publish.schemas import DepthEntry, HistogramEntry, InputEntry, WellResult
+from hcs_daemon.terminal import counted
 from hcs_daemon.vocabulary import WellStatus
 
 STEPS = 32
 """Colours of a map's scale; `c0` to `c31` in the page's style."""
-MAP_PX, CELL_PX = 264, 36
-"""A map is at most so wide, and a well in it."""
+MAP_PX, CELL_PX = 240, 36
+"""A map is at most so wide, and a well in it: four stand side by side on a page of 1200 pixels."""
+OUTERMOST = 0.02
+"""So large a share of the wells at each end, and one at least, does not set a scale where it lies far off."""
+FEW_WELLS = 6
+"""Of fewer wells none is far off."""
 ROW_LABELS_PX, COLUMN_LABELS_PX, LEGEND_PX = 24, 16, 34
 LETTER_PX, DIGITS_PX = 11, 17
 """What a row's letter takes of height, and a column's number of width."""
@@ -159,11 +164,21 @@ class Marks:
 
 
 def limits_of(figure: Figure, values: Sequence[float]) -> tuple[float, float]:
-    """The scale's ends: the figures', moved apart where they are nearer than the least span."""
-    low, high = min(values, default=0.0), max(values, default=0.0)
+    """The scale's ends: the figures', moved apart where they are nearer than the least span.
+
+    The outermost wells do not set it where they lie further off than all the others lie apart.
+    """
+    ordered = sorted(values) or [0.0]
+    span = max(figure.least, figure.least_share * abs(median(ordered)), 1e-9)
+    low, high = ordered[0], ordered[-1]
+    if len(ordered) >= FEW_WELLS:
+        few = math.ceil(OUTERMOST * len(ordered))
+        inner_low, inner_high = ordered[few], ordered[-1 - few]
+        far = max(span, inner_high - inner_low)
+        low = low if low >= inner_low - far else inner_low
+        high = high if high <= inner_high + far else inner_high
     if figure.from_zero:
         return 0.0, max(high, figure.least)
-    span = max(figure.least, figure.least_share * abs(median(values)) if values else 0.0, 1e-9)
     missing = max(0.0, span - (high - low)) / 2
     return low - missing, high + missing
 
@@ -186,7 +201,7 @@ def plate_map(figure: Figure, values: Mapping[WellPosition, float], marks: Marks
         f'<svg width="{wide}" height="{high}" viewBox="0 0 {wide} {high}" role="img" '
         f'aria-label="{said(figure.name)} of every well">{_labels(marks.shape, cell)}\n{cells}\n'
         f"{scale}</svg>\n"
-        f"<p>{said(_ends(figure, values))}</p></figure>\n"
+        f"<p>{said(_ends(figure, values, limits))}</p></figure>\n"
     )
 
 
@@ -259,17 +274,19 @@ def _scale(figure: Figure, limits: tuple[float, float], y: int, wide: int) -> st
     )
 
 
-def _ends(figure: Figure, values: Mapping[WellPosition, float]) -> str:
-    """The middle figure and the two outermost, with their wells."""
+def _ends(figure: Figure, values: Mapping[WellPosition, float], limits: tuple[float, float]) -> str:
+    """The middle figure and the two outermost, with their wells; and how many wells lie beyond the scale."""
     if not values:
         return "No well has this figure."
     lowest, highest = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
     middle = f"Median of {len(values)} wells {figure.show(median(values.values()))}"
     if values[lowest] == values[highest]:
         return f"{middle}; all are alike."
+    beyond = sum(not limits[0] <= value <= limits[1] for value in values.values())
+    off = f" {counted(beyond, 'well')} beyond the scale." if beyond else ""
     return (
         f"{middle}; lowest {lowest.name} {figure.show(values[lowest])}, highest {highest.name} "
-        f"{figure.show(values[highest])}."
+        f"{figure.show(values[highest])}.{off}"
     )
 
 

@@ -71,7 +71,7 @@ max-width:1225px;margin:1.5em auto;padding:0 1.5em}}
 h1{{font-size:1.7em;margin:0;overflow-wrap:anywhere}}h2{{margin:1.6em 0 .3em;border-bottom:1px solid {_css(RULE)}}}
 h3{{margin:1.2em 0 .3em}}p,ul{{margin:.3em 0}}.faint,figcaption,figure p{{color:{_css(FAINT)};font-size:.85em}}
 .bad b{{color:{_css(BAD)}}}.look b{{color:{_css(WARNING)}}}.fine b{{color:{_css(GOOD)}}}
-figure,.card{{display:inline-block;vertical-align:top;margin:0 10px 1em 0;width:290px;break-inside:avoid}}
+figure,.card{{display:inline-block;vertical-align:top;margin:0 8px 1em 0;width:268px;break-inside:avoid}}
 .card{{width:510px}}h2,h3,.lead{{break-after:avoid}}
 @page{{size:landscape}}@media print{{body{{zoom:.75;margin:0;padding:0}}}}
 figcaption{{min-height:2.9em}}figcaption b{{color:{_css(INK)}}}
@@ -157,6 +157,11 @@ def _lead(plate: PlateFile, results: Sequence[WellResult]) -> str:
         + (f"; {counts['duplicate']:,} came twice" if counts["duplicate"] else "")
         + "."
     )
+    wrong = _contradicted(plate.bit_depth)
+    doubtful = len({plane.path for result in results for plane in result.inputs if plane.channel in wrong})
+    if doubtful:
+        is_or_are = "is" if doubtful == 1 else "are"
+        arrived += f" {doubtful:,} of the accepted {is_or_are} of channels that contradict their bit depth."
     statuses = Counter(result.status for result in results)
     if not statuses:
         return f"{arrived} No well is published yet."
@@ -229,11 +234,16 @@ def _fine(
     lines = [f"Bit depth of the accepted planes as declared: {', '.join(sound)}."] if sound else []
     if not refused:
         lines.append("No file was rejected.")
-    if results and not flags:
+    judged = any(result.status is not WellStatus.REJECTED for result in results)
+    if judged and not flags and not _contradicted(depths):
         lines.append("No well is flagged.")
     if results and all(result.status is WellStatus.COMPLETE for result in results):
         lines.append("Every published well is complete.")
     return lines
+
+
+def _contradicted(depths: Mapping[str, DepthEntry]) -> set[str]:
+    return {channel for channel, depth in depths.items() if depth.verdict is Verdict.CONTRADICTED}
 
 
 def _flag_words(flag: str) -> str:
