@@ -642,6 +642,7 @@ def test_a_package_is_shown_and_verified_in_words(door: Door, package: Path) -> 
         "digest",
         "shapes",
         "self-test",
+        "behaviour",
     ]
 
 
