@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import replace
 from datetime import UTC
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,6 @@ def test_a_result_has_every_field_of_the_contract() -> None:
         "deletion_auc": 0.2,
         "random_deletion_auc": 0.5,
         "passed": True,
-    }
         "insertion_auc": 0.8,
         "random_insertion_auc": 0.5,
         "intensity_deletion_auc": 0.4,
@@ -139,6 +139,7 @@ def test_a_result_has_every_field_of_the_contract() -> None:
         "on_cells": 0.7,
         "cells_area": 0.6,
         "failed": [],
+    }
     assert found["quality"].keys() >= {"focus", "saturated_fraction", "flags"}
     assert found["model"].items() >= {"name": "sums", "version": "1", "sha256": "5" * 64, "device": "cpu"}.items()
     (dna, *_) = found["inputs"]
@@ -263,11 +264,27 @@ def test_a_prediction_that_is_not_finite_is_unusable(field: str, bad: float) -> 
         {"reference_contrast": math.inf},
         {"channel_shapley": {"DNA": math.nan}},
         {"channel_spread": {"DNA": math.nan}},
+        {"channel_error": {"DNA": math.nan}},
+        {"interactions": {("DNA", "ER"): math.inf}},
     ],
 )
 def test_an_explanation_that_is_not_finite_is_known(bad: dict[str, Any]) -> None:
     assert is_finite(explained())
     assert not is_finite(explained(**bad))
+
+
+def test_the_largest_interactions_of_channels_are_written_the_largest_first() -> None:
+    pairs = list(combinations(["DNA", "ER", "RNA", "AGP", "Mito", "Actin"], 2))
+    many = {pair: (-1) ** number * float(number) for number, pair in enumerate(pairs)}
+    (site,) = written(draft_of(closed_well(), attributions=(explained(interactions=many),)))["explanation"]["sites"]
+    assert site["channel_interactions"][0] == {"channels": ["Mito", "Actin"], "logits": 14.0}
+    assert [abs(entry["logits"]) for entry in site["channel_interactions"]] == [14 - rank for rank in range(10)]
+
+
+def test_sampled_shares_are_written_with_their_error_and_exact_ones_without() -> None:
+    for error in ({"DNA": 0.25}, None):
+        found = written(draft_of(closed_well(), attributions=(explained(channel_error=error),)))
+        assert found["explanation"]["sites"][0]["channel_error"] == error
 
 
 def test_a_check_that_is_not_finite_is_null() -> None:

@@ -150,7 +150,7 @@ class Archive:
         return {well: result for well, result in read.wells.items() if result.settings_fingerprint == self._fingerprint}
 
     def _read_folder(self, folder: Path) -> PlateFolder | None:
-        for place in (folder, folder / "wells", folder / "revisions"):
+        for place in (folder, folder / "wells", folder / "explanations", folder / "revisions"):
             remove_leftovers(place)
         read = read_plate_folder(self._results, folder, self.ledger)
         if read is not None:

@@ -9,6 +9,7 @@ from hcs_daemon.publish.channel_fit import ChannelFit, ChannelFits
 from hcs_daemon.publish.documents import WellDraft, content
 from hcs_daemon.publish.files import LineFile
 from hcs_daemon.publish.layouts import LayoutWord
+from hcs_daemon.publish.maps import SiteMap
 from hcs_daemon.publish.names import REJECTED_NAME
 from hcs_daemon.publish.panels import AttributionPanels, SitePanels
 from hcs_daemon.publish.quality import PlateQuality, QualityBook
@@ -25,6 +26,7 @@ class Answers:
     wanted: set[SiteWanted] = field(default_factory=set)
     explained: set[int] = field(default_factory=set)
     attributions: list[Attribution] = field(default_factory=list)
+    maps: list[SiteMap] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     panels: SitePanels | None = None
     heat: AttributionPanels | None = None

@@ -71,7 +71,7 @@ from hcs_daemon.records import (
     StepRecord,
     WellClosed,
 )
-from hcs_daemon.vocabulary import PlateState, Used, WellStatus
+from hcs_daemon.vocabulary import FAR_BELOW, PlateState, Used, WellStatus
 
 SATURATED_FLAG = 0.01
 """A channel is flagged when more than this share of its pixels is at full scale: its brightest parts are cut off."""
@@ -79,8 +79,8 @@ DEMONSTRATION = "demonstration model: it was trained on simulated cells, and its
 MOST_INTERACTIONS = 10
 UNLIKE_WORDS = "this well is unlike anything that the model has seen"
 SHED = (
-    "explaining fell behind: this well was published before it was explained; it is explained when nothing else waits, as a"
-    " new revision"
+    "explaining fell behind: this well was published before it was explained; it is explained when nothing else waits,"
+    " as a new revision"
 )
 STOPPED = "the daemon was stopped before this well was explained; its next start explains it, as a new revision"
 
@@ -90,7 +90,7 @@ class WellDraft:
     """Everything known of a well before it is written.
 
     predictions: the usable ones by site. failed: site -> in words why the model gave nothing. attributions: those
-    that came. notes: warnings that arose on the way.
+    that came. notes: warnings that arose on the way. maps_sha256: of the file with the attributions' maps.
     """
 
     closed: WellClosed
@@ -99,6 +99,7 @@ class WellDraft:
     failed: Mapping[int, str]
     attributions: tuple[Attribution, ...] = ()
     notes: tuple[str, ...] = ()
+    maps_sha256: str | None = None
 
     @property
     def status(self) -> WellStatus:
@@ -163,7 +164,7 @@ def well_result(
         projection=projection,
         flatfield=closed.flatfield,
         prediction=_prediction(draft.verdict),
-        explanation=_explanation(draft.attributions),
+        explanation=_explanation(draft.attributions, draft.maps_sha256),
         quality=_quality(facts.channels, _analysed(closed.inputs, draft.predictions)),
         model=model_entry(facts),
         settings_fingerprint=settings_fingerprint,
@@ -222,6 +223,7 @@ def content(result: WellResult) -> object:
         result.model.sha256,
         result.settings_fingerprint,
         owes_explanation(result),
+        [words for words in result.warnings if FAR_BELOW in words],
     )
 
 
@@ -263,7 +265,7 @@ def _novelty(novelty: WellNovelty | None) -> NoveltyEntry | None:
     )
 
 
-def _explanation(attributions: Sequence[Attribution]) -> ExplanationEntry | None:
+def _explanation(attributions: Sequence[Attribution], maps_sha256: str | None) -> ExplanationEntry | None:
     if not attributions:
         return None
     first = attributions[0]
@@ -273,6 +275,7 @@ def _explanation(attributions: Sequence[Attribution]) -> ExplanationEntry | None
         against=first.against,
         reference=first.reference,
         sites=[_site_explanation(attribution) for attribution in attributions],
+        maps_sha256=maps_sha256,
     )
 
 
@@ -291,7 +294,6 @@ def _site_explanation(attribution: Attribution) -> SiteExplanationEntry:
             deletion_auc=_finite(checks.deletion_auc),
             random_deletion_auc=_finite(checks.random_deletion_auc),
             passed=checks.passed,
-        ),
             insertion_auc=_finite(checks.insertion_auc),
             random_insertion_auc=_finite(checks.random_insertion_auc),
             intensity_deletion_auc=_finite(checks.intensity_deletion_auc),
@@ -299,6 +301,7 @@ def _site_explanation(attribution: Attribution) -> SiteExplanationEntry:
             on_cells=_finite(checks.on_cells),
             cells_area=_finite(checks.cells_area),
             failed=list(checks.failed),
+        ),
     )
 
 

@@ -36,7 +36,9 @@ from hcs_daemon.publish.documents import (
 from hcs_daemon.publish.files import make_folder
 from hcs_daemon.publish.gallery import Gallery
 from hcs_daemon.publish.layouts import Layouts, LayoutWord
+from hcs_daemon.publish.ledger import digest
 from hcs_daemon.publish.lock import ResultsLock
+from hcs_daemon.publish.maps import MOST_BYTES, maps_file, site_map
 from hcs_daemon.publish.outbox import Outbox
 from hcs_daemon.publish.plate_files import PlateFiles
 from hcs_daemon.publish.schemas import ContentEntry, WellResult
@@ -381,6 +383,9 @@ class Publisher:
         if verdict is not None and site == verdict.representative:
             self._gallery.show(waiting, answer.site, attribution)
         if attribution is not None:
+            if verdict is not None and self._gallery.shows(hit=verdict.hit):
+                sites = len(waiting.explained) + len(waiting.wanted)
+                waiting.maps.append(site_map(attribution, MOST_BYTES // sites))
             nothing = np.empty((0, 0, 0), np.float32)
             waiting.attributions.append(replace(attribution, heat=nothing, reference_pixels=nothing.astype(np.uint16)))
 
@@ -388,12 +393,15 @@ class Publisher:
 
     def _commit(self, desk: Desk, answers: Answers) -> None:
         """Have a well written when those before it are."""
+        well = answers.draft.closed.well
+        mapped = sorted(answers.maps, key=lambda found: found.site)
+        maps = maps_file(well, self._facts, mapped) if mapped else None
         draft = replace(
             answers.draft,
             attributions=tuple(sorted(answers.attributions, key=lambda found: found.site)),
             notes=tuple(answers.notes),
+            maps_sha256=None if maps is None else digest(maps),
         )
-        well = draft.closed.well
         said = desk.unwritten[well] = draft_content(draft, self._facts, self._fingerprint)
         self._gallery.drop(well)
 
@@ -415,7 +423,7 @@ class Publisher:
             self._telemetry.well_latency.observe(result.timing.latency_s)
             self._wanted += self._gallery.published(desk, answers, result, now_s)
 
-        self._write(desk, well, said, compose, published)
+        self._write(desk, well, said, compose, published, maps=maps)
 
     def _inside(self, desk: Desk, well: WellId, now_s: float) -> ContentEntry | None:
         """What is in a well that is being written; as before where no layout could be read since the start."""
@@ -447,9 +455,11 @@ class Publisher:
         said: object,
         compose: Callable[[int, float], WellResult],
         published: Callable[[WellResult, float], None],
+        *,
+        maps: bytes | None = None,
     ) -> None:
         """Have a revision written when those before it are. said: its `content`. published: called once it is."""
-        write = WellWrite(self._results, desk, well, self._archive.ledger, compose)
+        write = WellWrite(self._results, desk, well, self._archive.ledger, compose, maps=maps)
 
         def job(now_s: float) -> None:
             with self._telemetry.timed(Stage.PUBLISH):

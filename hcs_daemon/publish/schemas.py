@@ -168,6 +168,9 @@ class ExplanationEntry(Document):
     against: str
     reference: str = Field(description="what an absent channel was replaced by")
     sites: list[SiteExplanationEntry]
+    maps_sha256: Sha256 | None = Field(
+        None, description="of explanations/<well>.npz; null where results.pictures leaves the well out"
+    )
 
 
 class QualityEntry(Document):

@@ -8,6 +8,7 @@ from hcs_daemon.publish.desk import Desk
 from hcs_daemon.publish.documents import well_json
 from hcs_daemon.publish.files import make_folder, write_atomic
 from hcs_daemon.publish.ledger import Ledger, digest
+from hcs_daemon.publish.maps import maps_path
 from hcs_daemon.publish.schemas import WellResult
 from hcs_daemon.telemetry import Event, get_log
 
@@ -15,17 +16,26 @@ from hcs_daemon.telemetry import Event, get_log
 class WellWrite:
     """Keep the present revision, replace it (that commits), list the new one; to be called until the disk takes it.
 
-    compose: makes the result from its revision number and monotonic seconds. What was done stays done when the disk
+    compose: makes the result from its revision number and monotonic seconds. maps: the file of its explanations' maps,
+    None where there are none, or those that are there go on to be its own. What was done stays done when the disk
     refuses the next step.
     """
 
     def __init__(
-        self, results: Path, desk: Desk, well: WellId, ledger: Ledger, compose: Callable[[int, float], WellResult]
+        self,
+        results: Path,
+        desk: Desk,
+        well: WellId,
+        ledger: Ledger,
+        compose: Callable[[int, float], WellResult],
+        *,
+        maps: bytes | None = None,
     ) -> None:
         self._desk = desk
         self._well = well
         self._ledger = ledger
         self._compose = compose
+        self._maps = maps
         self._path = well_json(desk.folder, well)
         self._name = self._path.relative_to(results).as_posix()
         self._kept = False
@@ -45,9 +55,18 @@ class WellWrite:
         data = result.text()
         # never beside a result that it does not show; without one, it is drawn at the next start
         self._path.with_suffix(".png").unlink(missing_ok=True)
+        self._place_maps(result)
         write_atomic(self._path, data)
         self._desk.results[self._well] = result
         return result, digest(data)
+
+    def _place_maps(self, result: WellResult) -> None:
+        """Before the result, so that it never names maps that are not there."""
+        path = maps_path(self._desk.folder, self._well)
+        if self._maps is not None:
+            write_atomic(path, self._maps)
+        elif result.explanation is None or result.explanation.maps_sha256 is None:
+            path.unlink(missing_ok=True)
 
     def _next_revision(self) -> int:
         current = self._desk.results.get(self._well)
