@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import torch
 
 from hcs_daemon.device.manifest import Manifest
-from hcs_daemon.device.tiling import tiles_at_once
 
 SAME = 1e-3
 """A tile's outputs may change by so much of the largest value with the tiles beside it: sums in another order."""
@@ -36,36 +35,38 @@ def examine(program: torch.nn.Module, tiles: torch.Tensor, manifest: Manifest) -
     tiles: (2 or more, channels, tile, tile) float32, normalised, on the program's device.
     """
     names = ("logits", "embedding") if manifest.classes else ("embedding",)
-    noise = _noise_like(tiles)
-    _check_company(program, tiles, noise, names)
-    shown = torch.cat([tiles, noise, torch.zeros_like(tiles[:1])])
-    outputs = {name: rows for name, rows in _run(program, shown).items() if name in names}
-    for name, rows in outputs.items():
-        if change(rows, rows[:1], rows) <= NOTHING:
+    noise = _noise_like(tiles[:1])
+    # backwards, and behind tiles that are nothing like them
+    company = torch.cat([10 * noise + 3, torch.zeros_like(noise), tiles.flip(0)])
+    given, among = _run(program, tiles), _run(program, company)
+    for name in names:
+        _check_company(name, given[name], among[name][2:].flip(0))
+        if change(among[name][:-1], among[name][-1:], among[name]) <= NOTHING:
             raise MisbehaviourError(
                 f"the network ignores its input: its {name} is the same whatever it is shown",
                 "the weights may be zero or not loaded, or the last layer does not see the ones before it",
             )
+    channels = list(range(len(manifest.channels)))
     if manifest.classes:
-        _check_gradient(program, tiles)
-    return _unheeded(program, tiles, noise, outputs, manifest)
+        gradient = _gradient(program, tiles[:1])
+        channels = [channel for channel in channels if not bool(gradient[:, channel].any())]
+    return tuple(
+        f"the network pays no attention to {manifest.channel_names[channel]}: with noise in its place nothing changes"
+        for channel in channels
+        if _unheeded(program, tiles[:1], noise, channel, {name: given[name] for name in names})
+    )
 
 
-def _check_company(program: torch.nn.Module, tiles: torch.Tensor, noise: torch.Tensor, names: tuple[str, ...]) -> None:
-    """Each tile in the order given and backwards, and the first one behind tiles that are nothing like it."""
-    given = _run(program, tiles)
-    backwards, behind = _run(program, tiles.flip(0)), _run(program, torch.cat([10 * noise + 3, tiles[:1]]))
-    for name in names:
-        rows = given[name]
-        moved = max(change(backwards[name].flip(0), rows, rows), change(behind[name][-1:], rows[:1], rows))
-        if not moved <= SAME:
-            raise MisbehaviourError(
-                f"the same tile has another {name} among other tiles, by {moved:.2g} of its largest value", COMPANY
-            )
+def _check_company(name: str, given: torch.Tensor, among: torch.Tensor) -> None:
+    moved = change(among, given, given)
+    if not moved <= SAME:
+        raise MisbehaviourError(
+            f"the same tile has another {name} among other tiles, by {moved:.2g} of its largest value", COMPANY
+        )
 
 
-def _check_gradient(program: torch.nn.Module, tiles: torch.Tensor) -> None:
-    """Explanations follow the logits back to the input; a network must let them."""
+def _gradient(program: torch.nn.Module, tiles: torch.Tensor) -> torch.Tensor:
+    """Of the logits, at the input: explanations follow it back, and a network must let them."""
     seen = tiles.clone().requires_grad_()
     try:
         logits = program(seen)["logits"]
@@ -84,37 +85,30 @@ def _check_gradient(program: torch.nn.Module, tiles: torch.Tensor) -> None:
         )
     if not bool(gradient.any()):
         raise MisbehaviourError("the gradient of the network's logits is zero everywhere", _KEEP)
+    return gradient
 
 
 def _unheeded(
-    program: torch.nn.Module,
-    tiles: torch.Tensor,
-    noise: torch.Tensor,
-    outputs: Mapping[str, torch.Tensor],
-    manifest: Manifest,
-) -> tuple[str, ...]:
-    """Sentences on channels that may be exchanged for noise and nothing changes."""
-    count = len(manifest.channels)
-    swapped = tiles[:1].repeat(count, 1, 1, 1)
-    swapped[range(count), range(count)] = noise[0]
+    program: torch.nn.Module, tile: torch.Tensor, noise: torch.Tensor, channel: int, given: Mapping[str, torch.Tensor]
+) -> bool:
+    """Whether nothing changes with noise in a channel's place."""
+    swapped = tile.clone()
+    swapped[:, channel] = noise[:, channel]
     found = _run(program, swapped)
-    return tuple(
-        f"the network pays no attention to {channel}: with noise in its place nothing changes"
-        for index, channel in enumerate(manifest.channel_names)
-        if all(change(found[name][index : index + 1], rows[:1], rows) <= NOTHING for name, rows in outputs.items())
-    )
+    return all(change(found[name], rows[:1], rows) <= NOTHING for name, rows in given.items())
 
 
 def _noise_like(tiles: torch.Tensor) -> torch.Tensor:
-    """As many tiles of the same noise at every start."""
+    """The same noise at every start."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(tiles.shape, generator=generator).to(tiles.device)
 
 
-def _run(program: torch.nn.Module, tiles: torch.Tensor) -> dict[str, torch.Tensor]:
+def _run(program: torch.nn.Module, tiles: torch.Tensor) -> Mapping[str, torch.Tensor]:
+    """All in one batch: whether they change each other is the question."""
     with torch.inference_mode():
-        parts = [program(part) for part in torch.split(tiles, tiles_at_once(tiles.device))]
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        found: Mapping[str, torch.Tensor] = program(tiles)
+        return found
 
 
 def change(rows: torch.Tensor, others: torch.Tensor, of: torch.Tensor) -> float:
