@@ -217,6 +217,42 @@ def replay(
     return replay_folder(source, destination, speed=speed, rename=rename, seed=seed)
 
 
+@app.command(
+    epilog="Example: hcs-daemon train -c config.toml --plate /data/incoming/PLATE1 --plate /data/incoming/PLATE2 "
+    "--layout layouts --classes compound --output /data/models/mine"
+)
+def train(
+    config: Config,
+    plate: Annotated[
+        list[Path], typer.Option(metavar="DIR", help="A plate's folder, or a tree of them; may be given again.")
+    ],
+    layout: Annotated[
+        Path, typer.Option(metavar="CSV", help="What is in the wells; or a folder with one <plate>.csv a plate.")
+    ],
+    classes: Annotated[
+        str,
+        typer.Option(
+            metavar="COLUMN", help="Of the layout: role, compound (treatments teach nothing), or one of your own."
+        ),
+    ],
+    output: Annotated[Path, typer.Option(metavar="PACKAGE", help="The package's folder; what is there is replaced.")],
+    *,
+    control: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The control's class; without, that of the role control.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the split, the start and the views.")] = 0,
+    steps: Annotated[int, typer.Option(min=20, metavar="N", help="Batches to learn from, at most.")] = 700,
+) -> int:
+    """Make a model package from labelled wells. [model] of the settings is not read.
+
+    Ended, it goes on where it was when it is given the same again.
+    """
+    from hcs_daemon.commands.train import train_package
+    from hcs_daemon.training.making import Order
+
+    return train_package(Order(tuple(plate), layout, classes, output, control, seed, steps), config)
+
+
 @app.command(epilog="Example: hcs-daemon status -c config.toml")
 def status(config: Config, *, json: Json = False) -> int:
     """Say what a running daemon is doing. 1: not ready; 6: nothing is running."""

@@ -191,6 +191,24 @@ def parse_layout(file: Path, data: bytes, plate: str) -> PlateLayout:
     raise torn or LayoutError(f"{file} is in no shape of a plate layout", _SHAPES)
 
 
+def read_column(path: Path, plate: str, header: str) -> dict[WellPosition, str]:
+    """What a column of one's own says of a plate's wells, by its header; wells of which it says nothing are left out.
+
+    path: as for `read_layout`; the file has a row a well. Raises LayoutError, naming the columns that are there.
+    """
+    file = layout_file(path, plate)
+    text = _decoded(file, read_bytes(file))
+    for delimiter in _delimiters(text):
+        try:
+            sheet = _Sheet(file, tuple(_rows(file, text, delimiter)), decimal_comma=delimiter == ";")
+            table = _long_table(sheet)
+        except LayoutError:
+            continue  # quotes fit the right delimiter only; what is wrong under that `read_layout` says
+        if table is not None:
+            return table.column(plate, header)
+    raise LayoutError(f"{file} has no column {header!r}", _SHAPES)
+
+
 def layout_file(path: Path, plate: str) -> Path:
     """The file that speaks of a plate: `path` itself, or in a folder `<plate>.csv`."""
     try:
@@ -301,12 +319,29 @@ def _rows(file: Path, text: str, delimiter: str) -> Iterator[_Row]:
 
 def _read_sheet(sheet: _Sheet, plate: str) -> dict[WellPosition, WellContent] | None:
     """What the sheet says; None where it has no shape that is known."""
+    if _grid_comes_first(sheet):
+        return _read_grids(sheet)
+    table = _long_table(sheet)
+    return table.read(plate) if table is not None else None
+
+
+def _grid_comes_first(sheet: _Sheet) -> bool:
+    for row in sheet.rows[:MOST_ABOVE]:
+        if _grid_width(row):
+            return True
+        if _columns(sheet, row) is not None:
+            return False
+    return False
+
+
+def _long_table(sheet: _Sheet) -> "_LongTable | None":
+    """The rows under the first row of headers; None where there is none, or a grid above it."""
     for number, row in enumerate(sheet.rows[:MOST_ABOVE]):
         if _grid_width(row):
-            return _read_grids(sheet)
+            return None
         columns = _columns(sheet, row)
         if columns is not None:
-            return _LongTable(sheet, number, columns).read(plate)
+            return _LongTable(sheet, number, columns)
     return None
 
 
@@ -397,33 +432,46 @@ class _LongTable:
 
     def __init__(self, sheet: _Sheet, header: int, columns: Mapping[str, _Column]) -> None:
         self._sheet = sheet
-        self._width = len(sheet.rows[header].cells)
+        self._headers = sheet.rows[header].cells
         self._rows = [row for row in sheet.rows[header + 1 :] if row.cells]
         self._columns = columns
         self._amounts = _Amounts(sheet)
 
     def read(self, plate: str) -> dict[WellPosition, WellContent]:
         """The wells of a plate; of all rows where no column says of which plate they are."""
-        lines: dict[WellPosition, int] = {}
-        found: dict[WellPosition, WellContent] = {}
+        found = {position: self._content(row) for position, row in self._wells(plate).items()}
+        return {position: content for position, content in found.items() if content != WellContent()}
+
+    def column(self, plate: str, header: str) -> dict[WellPosition, str]:
+        """What the column of this header says of the wells of a plate, upper and lower case being one."""
+        places = [place for place, name in enumerate(self._headers) if name.casefold() == header.casefold()]
+        if len(places) != 1:
+            raise LayoutError(
+                f"{self._sheet.file} has {len(places) or 'no'} columns {header!r}; its columns:"
+                f" {', '.join(self._headers)}",
+                "name one of them",
+            )
+        cells = {position: row.cell(places[0]) for position, row in self._wells(plate).items()}
+        return {position: cell for position, cell in cells.items() if not _is_blank(cell)}
+
+    def _wells(self, plate: str) -> dict[WellPosition, _Row]:
+        """Each well's row; one that cannot be meant is refused."""
+        found: dict[WellPosition, _Row] = {}
         for row in self._of(plate):
-            if len(row.cells) > self._width:
+            if len(row.cells) > len(self._headers):
                 raise self._sheet.refuse(
                     row.line,
-                    f"{len(row.cells)} cells under {self._width} headers",
+                    f"{len(row.cells)} cells under {len(self._headers)} headers",
                     "quote cells that hold the delimiter, such as a decimal comma in a file separated by commas",
                 )
             position = self._position(row)
-            if position in lines:
+            if position in found:
                 raise self._sheet.refuse(
                     row.line,
-                    f"{position.name} stands in line {lines[position]} already",
+                    f"{position.name} stands in line {found[position].line} already",
                     "give each well one row (a mixture one name), or a column plate",
                 )
-            lines[position] = row.line
-            content = self._content(row)
-            if content != WellContent():
-                found[position] = content
+            found[position] = row
         return found
 
     def _of(self, plate: str) -> list[_Row]:

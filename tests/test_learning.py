@@ -7,7 +7,15 @@ import torch
 from hcs_daemon.device.manifest import ChannelEntry, Manifest, Normalisation
 from hcs_daemon.device.tiling import Tiler
 from hcs_daemon.training import learning
-from hcs_daemon.training.learning import LabelledSites, Recipe, best_temperature, site_logits, teach
+from hcs_daemon.training.learning import (
+    LabelledSites,
+    Lesson,
+    Recipe,
+    best_temperature,
+    cautious_temperature,
+    site_logits,
+    teach,
+)
 from hcs_daemon.training.network import CellNetwork
 
 TILE_PX = 16
@@ -85,11 +93,59 @@ def test_a_sites_logits_are_the_mean_over_its_tiles() -> None:
     assert site_logits(network, site, tiler(), 1.0)[0] == pytest.approx(wanted, abs=1e-5)
 
 
+def lesson(recipe: Recipe, given: LabelledSites) -> Lesson:
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    network = CellNetwork(2, 2, width=4, features=8)
+    return Lesson(network, given, tiler=tiler(), tile_px=TILE_PX, control=0, recipe=recipe, rng=rng)
+
+
 def test_every_site_is_seen_once_a_round() -> None:
-    batches = list(learning._batches(10, Recipe(steps=5, batch=4), np.random.default_rng(0)))
+    going = lesson(Recipe(steps=5, batch=4), sites(10, seed=0))
+    batches = [going._batch() for _ in range(5)]
     seen = np.concatenate(batches)
     assert [len(batch) for batch in batches] == [4] * 5
     assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
+
+
+def test_a_small_class_is_seen_as_often_as_a_large_one_when_asked_for() -> None:
+    given = sites(10, seed=0)
+    labels = np.array([0] * 8 + [1] * 2)
+    going = lesson(Recipe(steps=5, batch=16, balanced=True), LabelledSites(given.pixels, labels))
+    batch = going._batch()
+    assert np.bincount(labels[batch]).tolist() == [8, 8]
+    assert set(batch) == set(range(10))
+
+
+def test_a_lesson_that_was_put_down_and_taken_up_gives_the_same_weights() -> None:
+    recipe = Recipe(steps=6, batch=4, camera_offset=100.0)
+    whole, begun, taken_up = (lesson(recipe, sites(10, seed=0)) for _ in range(3))
+    for _ in range(6):
+        whole.step()
+    for _ in range(3):
+        begun.step()
+    taken_up.restore(begun.state())
+    for _ in range(3):
+        taken_up.step()
+    for name, weights in whole.network.state_dict().items():
+        assert torch.equal(taken_up.network.state_dict()[name], weights)
+
+
+def test_a_channel_varies_by_its_own_spread_about_its_own_dark_level() -> None:
+    recipe = Recipe(gain_spread=(0.0, 0.5), offset_spread=0.0, camera_offset=(0.0, 100.0))
+    site = np.full((2, TILE_PX, TILE_PX), 300, np.uint16)
+    views = np.stack([learning._view(site, TILE_PX, recipe, np.random.default_rng(seed)) for seed in range(20)])
+    assert (views[:, 0] == 300.0).all()
+    assert views[:, 1].std() > 20.0
+    assert views[:, 1].min() > 100.0  # what is dark stays dark
+
+
+def test_a_few_wells_that_are_all_right_do_not_make_a_verdict_certain() -> None:
+    logits = np.array([[4.0, 0.0], [0.0, 4.0]] * 3)
+    labels = np.array([0, 1] * 3)
+    temperature = cautious_temperature(logits, labels)
+    sure = 1 / (1 + np.exp(-4.0 / temperature))
+    assert sure == pytest.approx(4 / 5, abs=1e-3)  # (n + 1) / (n + 2) of three wells
 
 
 def test_a_mixture_of_controls_takes_each_channel_from_some_control_and_leaves_the_others_alone() -> None:

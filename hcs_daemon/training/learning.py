@@ -1,8 +1,9 @@
 """How a network learns from labelled sites: random views of them, the optimiser, and a temperature at the end."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from hcs_daemon.device.tiling import Tiler
+from hcs_daemon.records import Pixels
 from hcs_daemon.training.network import CellNetwork
 
 TILES_AT_ONCE = 256
@@ -18,12 +20,12 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class LabelledSites:
-    """pixels: (sites, channels, height, width) uint16, raw counts at the model's pixel size.
+    """pixels: (channels, height, width) of each site, raw counts at the model's pixel size.
 
     labels: (sites,) int64, each one's class.
     """
 
-    pixels: NDArray[np.uint16]
+    pixels: Sequence[Pixels] | Pixels
     labels: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -38,18 +40,20 @@ class Recipe:
     then falls to nothing). gain_spread: standard deviation of the logarithm of a channel's gain, drawn for each view.
     offset_spread: standard deviation in counts of what is added to a channel. mixed_share: how often a channel of a
     control's view is replaced by that of another control, which is a control still. camera_offset: counts in the dark.
-    threads: torch adds in another order with another number, so the weights depend on it.
+    These three are one number, or one for each channel. threads: torch adds in another order with another number, so
+    the weights depend on it. balanced: every class fills as many places of a batch, however many sites it has.
     """
 
     steps: int = 1600
     batch: int = 64
     peak_rate: float = 4e-3
     weight_decay: float = 0.01
-    gain_spread: float = 0.25
-    offset_spread: float = 4.0
+    gain_spread: float | tuple[float, ...] = 0.25
+    offset_spread: float | tuple[float, ...] = 4.0
     mixed_share: float = 0.25
-    camera_offset: float = 128.0
+    camera_offset: float | tuple[float, ...] = 128.0
     threads: int = 1
+    balanced: bool = False
 
 
 @contextmanager
@@ -61,6 +65,91 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+class Lesson:
+    """A network that learns step by step; it can be put down (`state`) and taken up again by another (`restore`).
+
+    The same arguments and the same start give the same weights on the same machine, however often it is put down.
+    tiler: normalises, on the CPU. tile_px: edge of the views. control: the control's class. Owns the network.
+    """
+
+    def __init__(
+        self,
+        network: CellNetwork,
+        sites: LabelledSites,
+        *,
+        tiler: Tiler,
+        tile_px: int,
+        control: int,
+        recipe: Recipe,
+        rng: np.random.Generator,
+    ) -> None:
+        self.network = network
+        self.done = 0
+        self._sites = sites
+        self._tiler = tiler
+        self._tile_px = tile_px
+        self._control = control
+        self._recipe = recipe
+        self._rng = rng
+        self._waiting = np.empty(0, np.int64)
+        self._optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.peak_rate, weight_decay=recipe.weight_decay)
+        self._rates = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimiser, recipe.peak_rate, total_steps=recipe.steps, pct_start=0.1, cycle_momentum=False
+        )
+
+    def step(self) -> float:
+        """One batch; its loss before the step. The network is left in training mode."""
+        recipe, sites = self._recipe, self._sites
+        self.network.train()
+        chosen = self._batch()
+        labels = sites.labels[chosen]
+        views = np.stack([_view(sites.pixels[index], self._tile_px, recipe, self._rng) for index in chosen])
+        _mix(views, np.flatnonzero(labels == self._control), recipe.mixed_share, self._rng)
+        with threads(recipe.threads):
+            tiles = self._tiler.normalised(torch.from_numpy(views))
+            loss = _step(self.network, self._optimiser, tiles, torch.from_numpy(labels))
+        self._rates.step()
+        self.done += 1
+        return loss
+
+    def state(self) -> dict[str, Any]:
+        """All that the next steps depend on, of types that torch loads without running code."""
+        return {
+            "done": self.done,
+            "network": self.network.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "rates": self._rates.state_dict(),
+            "rng": self._rng.bit_generator.state,
+            "waiting": torch.from_numpy(self._waiting.copy()),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where a lesson of the same arguments was put down."""
+        self.done = state["done"]
+        self.network.load_state_dict(state["network"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._rates.load_state_dict(state["rates"])
+        self._rng.bit_generator.state = state["rng"]
+        self._waiting = state["waiting"].numpy()
+
+    def _batch(self) -> NDArray[np.int64]:
+        """Every site once in each round, in a new order; a batch may reach into the next round."""
+        while len(self._waiting) < self._recipe.batch:
+            self._waiting = np.concatenate([self._waiting, self._round()])
+        batch, self._waiting = np.split(self._waiting, [self._recipe.batch])
+        return batch
+
+    def _round(self) -> NDArray[np.int64]:
+        """All sites; balanced, those of smaller classes so often that every class comes as often as the largest."""
+        labels = self._sites.labels
+        if not self._recipe.balanced:
+            return self._rng.permutation(len(labels))
+        most = int(np.bincount(labels).max())
+        own = (np.flatnonzero(labels == number) for number in np.unique(labels))
+        repeated = [np.resize(self._rng.permutation(places), most) for places in own]
+        return self._rng.permutation(np.concatenate(repeated))
 
 
 def teach(
@@ -79,41 +168,59 @@ def teach(
     tiler: normalises, on the CPU. control: the control's class. report: called after each step with its number (from 1)
     and its loss. The network is left in training mode.
     """
-    network.train()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.peak_rate, weight_decay=recipe.weight_decay)
-    rates = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, recipe.peak_rate, total_steps=recipe.steps, pct_start=0.1, cycle_momentum=False
-    )
-    for step, chosen in enumerate(_batches(len(sites), recipe, rng), start=1):
-        labels = sites.labels[chosen]
-        views = np.stack([_view(sites.pixels[index], tile_px, recipe, rng) for index in chosen])
-        _mix(views, np.flatnonzero(labels == control), recipe.mixed_share, rng)
-        with threads(recipe.threads):
-            loss = _step(network, optimiser, tiler.normalised(torch.from_numpy(views)), torch.from_numpy(labels))
-        rates.step()
-        report(step, loss)
+    lesson = Lesson(network, sites, tiler=tiler, tile_px=tile_px, control=control, recipe=recipe, rng=rng)
+    while lesson.done < recipe.steps:
+        loss = lesson.step()
+        report(lesson.done, loss)
 
 
-def site_logits(program: torch.nn.Module, sites: NDArray[np.uint16], tiler: Tiler, pixel_size_um: float) -> Scores:
+def site_logits(
+    program: torch.nn.Module, sites: Sequence[Pixels] | Pixels, tiler: Tiler, pixel_size_um: float
+) -> Scores:
     """Each site's logits as the daemon finds them, the mean over its tiles; (sites, classes) float64.
 
-    program: gives logits by name. sites: (sites, channels, height, width), raw counts at the model's pixel size.
+    program: gives logits by name. sites: (channels, height, width) each, raw counts at the model's pixel size.
     """
-    found = []
+    return site_outputs(program, sites, tiler, pixel_size_um)[0]
+
+
+def site_outputs(
+    program: torch.nn.Module, sites: Sequence[Pixels] | Pixels, tiler: Tiler, pixel_size_um: float
+) -> tuple[Scores, Scores]:
+    """The same, and each site's embedding, (sites, features) float64."""
+    found: dict[str, list[NDArray[np.float64]]] = {"logits": [], "embedding": []}
     with torch.inference_mode():
         for site in sites:
-            tiles = torch.split(tiler.tiles(site, pixel_size_um), TILES_AT_ONCE)
-            logits = torch.cat([program(part)["logits"] for part in tiles])
-            found.append(logits.double().mean(dim=0).numpy())
-    return np.stack(found)
+            parts = [program(part) for part in torch.split(tiler.tiles(site, pixel_size_um), TILES_AT_ONCE)]
+            for name, rows in found.items():
+                rows.append(torch.cat([part[name] for part in parts]).double().mean(dim=0).numpy())
+    return np.stack(found["logits"]), np.stack(found["embedding"])
 
 
 def best_temperature(logits: Scores, labels: NDArray[np.int64]) -> float:
     """The temperature at which the sites' logits give the true classes the highest likelihood (Guo et al. 2017)."""
+    targets = torch.nn.functional.one_hot(torch.from_numpy(labels), logits.shape[1]).double()
+    return _temperature(logits, targets)
 
+
+def cautious_temperature(logits: Scores, labels: NDArray[np.int64]) -> float:
+    """The same for few wells: that all of them are right does not make a verdict certain.
+
+    Of n wells of a class the next one is right with (n + 1) / (n + 2), and that is what the logits are fitted to
+    (Platt, Advances in Large Margin Classifiers, 1999); the rest is shared by the other classes.
+    """
+    classes = logits.shape[1]
+    wells = np.bincount(labels, minlength=classes)[labels]
+    right = (wells + 1) / (wells + 2)
+    targets = np.repeat(((1 - right) / (classes - 1))[:, None], classes, axis=1)
+    targets[np.arange(len(labels)), labels] = right
+    return _temperature(logits, torch.from_numpy(targets))
+
+
+def _temperature(logits: Scores, targets: torch.Tensor) -> float:
     def surprise(log_temperature: float) -> float:
         scaled = torch.from_numpy(logits / np.exp(log_temperature))
-        return torch.nn.functional.cross_entropy(scaled, torch.from_numpy(labels)).item()
+        return torch.nn.functional.cross_entropy(scaled, targets).item()
 
     return float(np.exp(minimize_scalar(surprise, bounds=(-4.0, 4.0), method="bounded").x))
 
@@ -129,24 +236,14 @@ def _step(network: CellNetwork, optimiser: torch.optim.Optimizer, tiles: torch.T
     return loss.item()
 
 
-def _batches(sites: int, recipe: Recipe, rng: np.random.Generator) -> Iterator[NDArray[np.intp]]:
-    """Every site once in each round, in a new order; a batch may reach into the next round."""
-    waiting = np.empty(0, np.intp)
-    for _ in range(recipe.steps):
-        while len(waiting) < recipe.batch:
-            waiting = np.concatenate([waiting, rng.permutation(sites)])
-        yield waiting[: recipe.batch]
-        waiting = waiting[recipe.batch :]
-
-
-def _view(site: NDArray[np.uint16], tile_px: int, recipe: Recipe, rng: np.random.Generator) -> NDArray[np.float32]:
+def _view(site: Pixels, tile_px: int, recipe: Recipe, rng: np.random.Generator) -> NDArray[np.float32]:
     """A tile at a random place, turned and mirrored, brighter or darker by channel; raw counts, float32."""
     row, column = (int(rng.integers(length - tile_px + 1)) for length in site.shape[1:])
     tile = np.rot90(site[:, row : row + tile_px, column : column + tile_px], int(rng.integers(4)), axes=(1, 2))
     if rng.random() < 0.5:
         tile = tile[:, :, ::-1]
     gain = np.exp(rng.normal(0.0, recipe.gain_spread, len(site)))
-    shift = recipe.camera_offset * (1.0 - gain) + rng.normal(0.0, recipe.offset_spread, len(site))
+    shift = np.asarray(recipe.camera_offset) * (1.0 - gain) + rng.normal(0.0, recipe.offset_spread, len(site))
     view = tile.astype(np.float32)
     view *= gain.astype(np.float32)[:, None, None]
     view += shift.astype(np.float32)[:, None, None]

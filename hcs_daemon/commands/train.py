@@ -1,0 +1,34 @@
+"""`hcs-daemon train`: from labelled wells to a model package, and a short account of how good it is."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from hcs_daemon.config import load_settings
+from hcs_daemon.service import reader_count
+from hcs_daemon.telemetry import configure_logging
+from hcs_daemon.terminal import progress_bar, say
+from hcs_daemon.training.evaluation import calibration_error, share
+from hcs_daemon.training.making import Made, Order, make_package
+
+
+def train_package(order: Order, config: Path) -> int:
+    """0 when the package is written and passes its self-test. Raises HcsError."""
+    # [model] is not read: what stands there may be what is to be made
+    settings = load_settings(config, {"model": {"package": "demo"}})
+    configure_logging(settings.log.format, "warning")
+    with ThreadPoolExecutor(reader_count(settings), thread_name_prefix="reader") as readers:
+        made = make_package(order, settings, readers, progress_bar, say)
+    _tell(made, order)
+    return 0
+
+
+def _tell(made: Made, order: Order) -> None:
+    report = made.report
+    say(f"wells held out with the right class: {share(report.right)}")
+    before, after = (calibration_error(values, report.labels) for values in (report.before, report.after))
+    say(f"calibration error: {before:.3f} before, {after:.3f} after calibration")
+    say(f"shuffled labels: {'better than chance' if report.shuffled.beats_chance else 'chance'}")
+    say(f"position only: {'better than chance' if report.by_place.beats_chance else 'chance'}")
+    for warning in report.warnings:
+        say(f"warning: {warning}")
+    say(f"package: {order.output}; read its card.md, or `hcs-daemon model show {order.output}`")

@@ -1,0 +1,282 @@
+"""The card of a trained package: what it learned from, how good it is, and what speaks against trusting it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hcs_daemon import __version__
+from hcs_daemon.records import Pixels
+from hcs_daemon.training.controls import Guess, strata
+from hcs_daemon.training.course import Course
+from hcs_daemon.training.evaluation import calibration_error, confusion, share
+from hcs_daemon.training.learning import Recipe
+from hcs_daemon.training.plates import PlateDigest, WellName
+from hcs_daemon.training.split import Split
+from hcs_daemon.training.staining import Staining
+
+PICTURES = "pictures"
+"""The folder of the examples, in the package."""
+_DARKEST, _BRIGHTEST = 1.0, 99.7
+"""Percentiles of the control's examples, which are black and white in all pictures of a channel."""
+_GAP_PX = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Tiles of a class, one of each of a few wells; tiles: (wells, channels, height, width), raw counts."""
+
+    name: str
+    tiles: Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that a card says but how the learning went.
+
+    labels: (held-out wells,) their class, in the order of the split. before, after: (held-out wells, classes) their
+    probabilities, by the raw logits and by calibrated ones; a temperature that served for a well never saw it.
+    learned_right: of each well that was learned from. counts: wells of each class to learn, validate, hold out.
+    """
+
+    order_seed: int
+    column: str
+    classes: tuple[str, ...]
+    channels: tuple[str, ...]
+    plates: tuple[PlateDigest, ...]
+    layouts: Mapping[str, str]
+    refused: Mapping[str, int]
+    lacking: tuple[WellName, ...]
+    split: Split
+    counts: Mapping[str, tuple[int, int, int]]
+    labels: NDArray[np.int64]
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+    learned_right: NDArray[np.bool_]
+    temperature: float
+    novelty: str
+    shuffled: Guess
+    by_place: Guess
+    by_light: Guess
+    shapes: Mapping[str, tuple[int, int]]
+    edge_only: tuple[str, ...]
+    staining: Staining
+    pixel_size_um: float
+    tile_px: int
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """(held-out wells,) whether the network names their class."""
+        return np.asarray(self.before.argmax(axis=1) == self.labels)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What speaks against trusting the package, in words."""
+        found = [
+            f"all wells of {name} lie at the plate's edge: what the edge does to cells may be taken for {name}"
+            for name in self.edge_only
+        ]
+        if self.by_place.beats_chance:
+            found.append(
+                "the classes can be told from the wells' places alone: what differs across the plate (edges, dispensing"
+                ", time) may have been learned in place of the phenotype; judge by a plate with another layout"
+            )
+        if self.by_light.beats_chance and not self.by_place.beats_chance:
+            found.append(
+                "the classes can be told from the wells' dark levels with their places: background may have been"
+                " learned, unless the phenotype itself changes it"
+            )
+        if self.shuffled.beats_chance:
+            found.append(
+                "a network that learned shuffled labels does better than chance: wells are not independent of each"
+                " other, and the figures here are too good"
+            )
+        if self.lacking:
+            names = ", ".join(f"{plate} {position.name}" for plate, position in self.lacking[:8])
+            found.append(f"{len(self.lacking)} labelled wells could not be read and were left out: {names}")
+        return tuple(found)
+
+
+def draw(folder: Path, examples: Sequence[Examples]) -> dict[str, str]:
+    """Write a PNG of each class's examples into the package; class -> its path below the folder.
+
+    A row a channel, a column a well; contrast is a channel's own and the same for every class. examples: the control's
+    come first.
+    """
+    control = examples[0].tiles
+    low, high = np.percentile(control, (_DARKEST, _BRIGHTEST), axis=(0, 2, 3))
+    (folder / PICTURES).mkdir(parents=True, exist_ok=True)
+    for old in (folder / PICTURES).glob("class-*.png"):
+        old.unlink()
+    paths = {}
+    for number, each in enumerate(examples, 1):
+        wells, channels, height, width = each.tiles.shape
+        sheet = np.full((channels * (height + _GAP_PX) - _GAP_PX, wells * (width + _GAP_PX) - _GAP_PX), 255, np.uint8)
+        for well in range(wells):
+            for channel in range(channels):
+                span = max(float(high[channel] - low[channel]), 1.0)
+                grey = np.clip((each.tiles[well, channel] - low[channel]) / span, 0, 1) * 255
+                top, left = channel * (height + _GAP_PX), well * (width + _GAP_PX)
+                sheet[top : top + height, left : left + width] = np.rint(grey)
+        paths[each.name] = f"{PICTURES}/class-{number}.png"
+        Image.fromarray(sheet).save(folder / paths[each.name])
+    return paths
+
+
+def card(report: Report, course: Course, recipe: Recipe, pictures: Mapping[str, str]) -> str:
+    """The card, in Markdown. pictures: class -> its examples' path in the package."""
+    warned = "".join(f"- **Warning:** {warning}.\n" for warning in report.warnings)
+    ended = "ended early, as it got no better" if course.stopped_early else "went to its end"
+    return f"""# {report.column}: {", ".join(report.classes[:6])}{" and more" if len(report.classes) > 6 else ""}
+
+Trained by `hcs-daemon train` {__version__}. All figures are of **wells held out**: no weight, no decision when to stop
+and no staining measure comes from them. Intervals are Wilson's, 95 %.
+
+## In short
+
+- Wells held out with the right class: {share(report.right)}
+- Calibration error (expected, ten bins): {calibration_error(report.before, report.labels):.3f} before calibration, \
+{calibration_error(report.after, report.labels):.3f} after, over {len(report.labels)} wells
+- Wells unlike all seen: {report.novelty}
+{warned}
+## Data
+
+{_plates(report)}
+{_layouts(report)}
+{_refused(report)}
+Channels {", ".join(report.channels)}, at {report.pixel_size_um:g} µm a pixel. Classes by the layout's column
+`{report.column}`; the first is the control.
+
+| class | to learn from | to say when to stop | held out |
+|---|---|---|---|
+{_rows((name, *report.counts[name]) for name in report.classes)}
+
+A well is in one part with all its sites. {_held_plate(report)}
+
+Held out: {_named(report.split.held_out)}.
+
+To say when to stop: {_named(report.split.validate)}.
+
+## Learning
+
+{recipe.steps} batches at most of {recipe.batch} views; it {ended}, and the weights of batch {course.best} were kept.
+Views are turned, mirrored and cut at random; gain and offset of each channel vary as they do between control wells:
+
+| channel | dark level | its spread | brightness | its spread, of the logarithm |
+|---|---|---|---|---|
+{_staining(report)}
+
+Wells learned from with the right class: {share(report.learned_right)}. Far more than of those held out means learning
+by heart. Seed {report.order_seed}. The logits are divided by {report.temperature:.3f} (temperature scaling, Guo et al.
+2017, towards Platt's targets for few wells); for the figure above each half of the wells was calibrated by the other.
+
+| batch | loss while learning | loss of the validation wells |
+|---|---|---|
+{_rows((look.step, f"{look.train:.3f}", f"{look.validation:.3f}") for look in course.looks)}
+
+## Confusion
+
+True class (row) and verdict (column), wells held out:
+
+| | {" | ".join(report.classes)} |
+|---|{"---|" * len(report.classes)}
+{_confusion(report)}
+
+## Does it read the layout?
+
+| told by | balanced accuracy | by chance | random assignments that do as well |
+|---|---|---|---|
+| the same network, learned from **shuffled labels** | {_guess(report.shuffled)} |
+| **position only**: row, column, distance to the edge | {_guess(report.by_place)} |
+| position and the well's dark levels | {_guess(report.by_light)} |
+
+All three should be chance. The first is of the wells held out; the others of all wells, each by a model that learned
+from other wells. The network itself, by where on the plate the wells held out lie:
+
+| part of the plate | wells with the right class |
+|---|---|
+{_strata(report)}
+
+## Examples
+
+A row a channel ({", ".join(report.channels)}), a column a well; the contrast of a channel is the same in all pictures.
+
+{_pictures(pictures)}
+
+## Limits
+
+- It knows these classes only, on cells, stains and a microscope like these. Calibration and the false-alarm rate hold
+  for plates that were made like those above; another line, lot or lens is another thing to measure.
+- A class of few wells has a wide interval, whatever its figure.
+- It says which class a well resembles, not why cells look so.
+"""
+
+
+def _rows(rows: object) -> str:
+    assert hasattr(rows, "__iter__")
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
+
+
+def _plates(report: Report) -> str:
+    lines = ["| plate | wells | sites | SHA-256 of its files' digests |", "|---|---|---|---|"]
+    lines += [f"| {plate.plate} | {plate.wells} | {plate.sites} | `{plate.sha256}` |" for plate in report.plates]
+    return "\n".join(lines) + "\n"
+
+
+def _layouts(report: Report) -> str:
+    return "\n".join(
+        f"Layout `{Path(source).name}`, SHA-256 `{digest}`.\n" for source, digest in sorted(report.layouts.items())
+    )
+
+
+def _refused(report: Report) -> str:
+    counts = {reason: count for reason, count in report.refused.items() if count}
+    if not counts:
+        return "No file was refused.\n"
+    return "Files refused, as the daemon would: " + ", ".join(f"{n} {reason}" for reason, n in counts.items()) + ".\n"
+
+
+def _held_plate(report: Report) -> str:
+    if report.split.plate is not None:
+        return f"The plate {report.split.plate} is held out as a whole."
+    if len(report.plates) > 1:
+        return "**No plate could be held out as a whole: none has two wells of each class and leaves enough.**"
+    return "There is one plate: how well it does on another one is not measured here."
+
+
+def _named(wells: Sequence[WellName]) -> str:
+    plates: dict[str, list[str]] = {}
+    for plate, position in wells:
+        plates.setdefault(plate, []).append(position.name)
+    return "; ".join(f"{plate} {' '.join(names)}" for plate, names in plates.items())
+
+
+def _staining(report: Report) -> str:
+    found = report.staining
+    columns = zip(report.channels, found.dark, found.dark_spread, found.bright, found.bright_spread, strict=True)
+    return _rows(
+        (name, f"{dark:.0f}", f"{spread:.1f}", f"{bright:.0f}", f"{gain:.3f}")
+        for name, dark, spread, bright, gain in columns
+    )
+
+
+def _confusion(report: Report) -> str:
+    counts = confusion(report.labels, np.asarray(report.before.argmax(axis=1), np.int64), len(report.classes))
+    return _rows((name, *row) for name, row in zip(report.classes, counts.tolist(), strict=True))
+
+
+def _guess(found: Guess) -> str:
+    verdict = "**better than chance**" if found.beats_chance else "chance"
+    return f"{found.balanced:.3f} | {found.chance:.3f} | {found.by_chance:.2g}: {verdict}"
+
+
+def _strata(report: Report) -> str:
+    parts = strata(report.split.held_out, report.right, report.shapes)
+    return _rows((name, found) for name, found in parts.items())
+
+
+def _pictures(pictures: Mapping[str, str]) -> str:
+    return "\n\n".join(f"{name}:\n\n![{name}]({path})" for name, path in pictures.items())

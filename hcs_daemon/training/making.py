@@ -1,0 +1,380 @@
+"""From labelled wells to a model package: read, split, learn, calibrate, measure, write."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hcs_daemon import __version__
+from hcs_daemon.config import Settings
+from hcs_daemon.device.manifest import Manifest
+from hcs_daemon.device.package import load_package
+from hcs_daemon.device.tiling import Tiler
+from hcs_daemon.errors import FolderError
+from hcs_daemon.novelty import Novelty, fit, wells_needed
+from hcs_daemon.plate import PLATE_SHAPES, PlateLayout
+from hcs_daemon.records import Pixels
+from hcs_daemon.training.card import Examples, Report, card, draw
+from hcs_daemon.training.controls import Guess, guess, places, told_by
+from hcs_daemon.training.course import Course, attend, well_loss
+from hcs_daemon.training.evaluation import softmax
+from hcs_daemon.training.labels import Labels
+from hcs_daemon.training.learning import LabelledSites, Lesson, Recipe, cautious_temperature, site_outputs, threads
+from hcs_daemon.training.network import CellNetwork
+from hcs_daemon.training.packaging import write_package
+from hcs_daemon.training.plates import Gathered, WellName, draft, gather
+from hcs_daemon.training.split import Split, check_enough, edge_only, split_wells
+from hcs_daemon.training.staining import Staining, levels, measure_staining
+
+STEPS, BATCH, VIEW_PX = 700, 32, 96
+"""Enough for the simulated plate; early stopping ends it sooner where the wells are learned by then."""
+FALSE_ALARM_RATES = (0.05, 0.1, 0.2)
+"""The first one that the wells held out can promise is taken."""
+REFERENCE_WELLS = 4
+EXAMPLE_WELLS = 6
+
+Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+"""Opens a progress bar of this name; what it gives is told (done, total)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked for.
+
+    plates: folders. layout: as for `layout.read_layout`. column: of the layout, which names the classes. control: the
+    control's class, None where the layout's roles say it. output: the package's folder.
+    """
+
+    plates: tuple[Path, ...]
+    layout: Path
+    column: str
+    output: Path
+    control: str | None = None
+    seed: int = 0
+    steps: int = STEPS
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What came of it: the figures of the card, and what a person should know before using the package."""
+
+    report: Report
+    manifest: Manifest
+
+
+def make_package(order: Order, settings: Settings, readers: Executor, bar: Bar, say: Callable[[str], None]) -> Made:
+    """Train, and write the package whose card says how good it is.
+
+    A training that was ended is gone on from, with the same result: its work lies in `<output>.training` until the
+    package is written. readers: read files. say: takes a line now and then. Raises HcsError: plates that cannot be
+    read, a layout that does not fit, too few wells.
+    """
+    work = _work_folder(order.output)
+    labels = Labels(order.layout, order.column, order.control)
+    with bar("reading planes") as progress:
+        gathered = gather(
+            order.plates, settings, labels_of=labels.of, scratch=work / "pixels", readers=readers, progress=progress
+        )
+    check_enough(gathered.labels)
+    study = _Study(order, settings, gathered, labels.control_class(gathered.labels), labels.layouts)
+    say(study.in_words())
+    network, course = study.learn("learning", study.classes_of, order.steps, work, bar)
+    shuffled_network, _ = study.learn("learning shuffled labels", study.shuffled, order.steps // 2, work, bar)
+    with bar("measuring") as progress:
+        findings = study.measure(network, shuffled_network, progress)
+    manifest = study.write(network, findings, course)
+    load_package(order.output)
+    shutil.rmtree(work)
+    return Made(findings.report, manifest)
+
+
+def _work_folder(output: Path) -> Path:
+    work = output.with_name(output.name + ".training")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if output.exists() and not output.is_dir():
+            raise FolderError(f"{output} is a file", "name a folder for the package")
+        work.mkdir(exist_ok=True)
+    except OSError as error:
+        raise FolderError(f"{work} cannot be made: {error.strerror}", "name a folder that can be written") from error
+    return work
+
+
+@dataclass(frozen=True, slots=True)
+class _Findings:
+    report: Report
+    novelty: Novelty | None
+    embeddings: NDArray[np.float64]
+
+
+class _Study:
+    """The wells of one training and what is made of them. Owned by `make_package`."""
+
+    def __init__(
+        self,
+        order: Order,
+        settings: Settings,
+        gathered: Gathered,
+        control: str,
+        layouts: Mapping[str, PlateLayout],
+    ) -> None:
+        self.order = order
+        self.settings = settings
+        self.gathered = gathered
+        self.control = control
+        self._layouts = layouts
+        self.classes = (control, *sorted(set(gathered.labels.values()) - {control}))
+        self.split: Split = split_wells(gathered.labels, order.seed)
+        self.rows: dict[WellName, list[int]] = {}
+        for row, site in enumerate(gathered.sites):
+            self.rows.setdefault(site.well, []).append(row)
+        self.shapes = {plate: _shape(layout) for plate, layout in layouts.items()}
+        self.classes_of = {well: self.classes.index(label) for well, label in gathered.labels.items()}
+        self.shuffled = _shuffled(self.classes_of, (*self.split.learn, *self.split.validate), order.seed)
+        self.staining: Staining = measure_staining(
+            [self._pixels([well]) for well in self.split.learn if gathered.labels[well] == control]
+        )
+        normalisation = self.staining.normalisation
+        self.draft = draft(settings, gathered.pixel_size_um, gathered.tile_px, normalisation)
+        self.tiler = Tiler(self.draft, torch.device("cpu"))
+        self.recipe = Recipe(
+            steps=order.steps,
+            batch=BATCH,
+            gain_spread=self.staining.bright_spread,
+            offset_spread=self.staining.dark_spread,
+            camera_offset=self.staining.dark,
+            threads=2,
+            balanced=True,
+        )
+
+    def in_words(self) -> str:
+        """What is learned from."""
+        split = self.split
+        held = f"all of plate {split.plate}" if split.plate is not None else f"{len(split.held_out)} wells"
+        return (
+            f"{len(self.gathered.labels)} wells of {len(self.classes)} classes: {len(split.learn)} to learn from,"
+            f" {len(split.validate)} to say when to stop, {held} held out"
+        )
+
+    def learn(
+        self, what: str, classes_of: Mapping[WellName, int], steps: int, work: Path, bar: Bar
+    ) -> tuple[CellNetwork, Course]:
+        """A network that has learned these classes of the wells, folded, and how that went."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.order.seed)
+            network = CellNetwork(len(self.settings.expect.channels), len(self.classes))
+        recipe = replace(self.recipe, steps=steps)
+        sites = self._labelled(self.split.learn, classes_of)
+        lesson = Lesson(
+            network,
+            sites,
+            tiler=self.tiler,
+            tile_px=min(VIEW_PX, self.gathered.tile_px),
+            control=0,
+            recipe=recipe,
+            rng=np.random.default_rng([self.order.seed, 1]),
+        )
+        validate = self.split.validate
+        wanted = np.array([classes_of[well] for well in validate])
+        with bar(what) as progress:
+            course = attend(
+                lesson,
+                steps,
+                lambda module: well_loss(self._outputs(module, validate)[0], wanted),
+                checkpoint=work / f"{what.replace(' ', '-')}.checkpoint",
+                key=self._key(recipe, sites),
+                report=partial(_advance, progress, steps),
+            )
+        return network, course
+
+    def measure(self, network: CellNetwork, shuffled: CellNetwork, progress: Callable[[int, int], None]) -> _Findings:
+        """Every figure of the card; the network's logits are divided by the temperature for good."""
+        held, learn = self.split.held_out, self.split.learn
+        labels = self._labels(held)
+        logits, embeddings = self._outputs(network, held)
+        progress(1, 4)
+        temperature = cautious_temperature(logits, labels)
+        network.cool(temperature)
+        learned_logits, learned = self._outputs(network, learn)
+        progress(2, 4)
+        novelty, novelty_words = _novelty(learned, self._labels(learn), embeddings)
+        blind = self._outputs(shuffled, held)[0].argmax(axis=1)
+        progress(3, 4)
+        everything = sorted(self.gathered.labels)
+        spots = places(everything, self.shapes)
+        light = np.stack([levels(self._pixels([well]))[0] for well in everything])
+        classes, seed = self._labels(everything), self.order.seed
+        report = Report(
+            order_seed=seed,
+            column=self.order.column,
+            classes=self.classes,
+            channels=tuple(self.settings.expect.channels),
+            plates=self.gathered.plates,
+            layouts={layout.source: layout.sha256 for layout in self._layouts.values()},
+            refused=self.gathered.refused,
+            lacking=self.gathered.lacking,
+            split=self.split,
+            counts={name: self._count(name) for name in self.classes},
+            labels=labels,
+            before=softmax(logits),
+            after=softmax(logits / _cross_fitted(logits, labels)[:, None]),
+            learned_right=learned_logits.argmax(axis=1) == self._labels(learn),
+            temperature=temperature,
+            novelty=novelty_words,
+            shuffled=guess(labels, blind, seed),
+            by_place=self._guess(classes, told_by(spots, classes, seed)),
+            by_light=self._guess(classes, told_by(np.hstack([spots, light]), classes, seed)),
+            shapes=self.shapes,
+            edge_only=edge_only(self.gathered.labels, self.shapes),
+            staining=self.staining,
+            pixel_size_um=self.gathered.pixel_size_um,
+            tile_px=self.gathered.tile_px,
+        )
+        progress(4, 4)
+        return _Findings(report, novelty, learned)
+
+    def write(self, network: CellNetwork, findings: _Findings, course: Course) -> Manifest:
+        """The whole package."""
+        typical = {name: self._typical(name, findings.embeddings) for name in self.classes}
+        references = {name: self._tiles(network, name, wells[:REFERENCE_WELLS]) for name, wells in typical.items()}
+        said = {
+            name: tuple(f"well {well[1].name} of plate {well[0]}, as {name}" for well in wells[:REFERENCE_WELLS])
+            for name, wells in typical.items()
+        }
+        fields = self.draft.model_dump(by_alias=True, exclude={"weights_sha256", "novelty_sha256", "torch"}) | {
+            "name": self.order.output.name[:80],
+            "version": "1",
+            "classes": self.classes,
+            "control_class": self.control,
+            "references": said,
+        }
+        first = np.stack([references[name][0] for name in self.classes[:2]]).astype(np.float32)
+        pictures = draw(self.order.output, [Examples(name, references[name]) for name in self.classes])
+        text = card(findings.report, course, self.recipe, pictures)
+        return write_package(
+            self.order.output,
+            module=network,
+            manifest_fields=fields,
+            selftest_input=self.tiler.normalised(torch.from_numpy(first)).numpy(),
+            references=references,
+            card=text,
+            novelty=findings.novelty,
+        )
+
+    def _guess(self, labels: NDArray[np.int64], found: NDArray[np.int64]) -> Guess:
+        return guess(labels, found, self.order.seed)
+
+    def _count(self, name: str) -> tuple[int, int, int]:
+        parts = (self.split.learn, self.split.validate, self.split.held_out)
+        learn, validate, held = (sum(self.gathered.labels[well] == name for well in part) for part in parts)
+        return learn, validate, held
+
+    def _labels(self, wells: Sequence[WellName]) -> NDArray[np.int64]:
+        return np.array([self.classes_of[well] for well in wells], np.int64)
+
+    def _pixels(self, wells: Sequence[WellName]) -> list[Pixels]:
+        return [self.gathered.pixels[row] for well in wells for row in self.rows[well]]
+
+    def _labelled(self, wells: Sequence[WellName], classes_of: Mapping[WellName, int]) -> LabelledSites:
+        labels = [classes_of[well] for well in wells for _ in self.rows[well]]
+        return LabelledSites(self._pixels(wells), np.array(labels, np.int64))
+
+    def _outputs(
+        self, module: torch.nn.Module, wells: Sequence[WellName]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(wells, classes) logits and (wells, features) embeddings, the means over each well's sites."""
+        with threads(self.recipe.threads):
+            found = site_outputs(module, self._pixels(wells), self.tiler, self.gathered.pixel_size_um)
+        starts = np.cumsum([0, *(len(self.rows[well]) for well in wells[:-1])])
+        sizes = np.array([len(self.rows[well]) for well in wells])[:, None]
+        logits, embeddings = (np.add.reduceat(values, starts, axis=0) / sizes for values in found)
+        return logits, embeddings
+
+    def _typical(self, name: str, embeddings: NDArray[np.float64]) -> list[WellName]:
+        """The class's wells to learn from, those first that lie nearest to what is usual for it."""
+        places_of = [place for place, well in enumerate(self.split.learn) if self.gathered.labels[well] == name]
+        own = embeddings[places_of]
+        order = np.argsort(((own - np.median(own, axis=0)) ** 2).sum(axis=1), kind="stable")
+        return [self.split.learn[places_of[place]] for place in order][:EXAMPLE_WELLS]
+
+    def _tiles(self, network: CellNetwork, name: str, wells: Sequence[WellName]) -> Pixels:
+        """Of each well the tile of its first site to which the network gives its class most, raw counts."""
+        found, size = [], self.gathered.tile_px
+        for well in wells:
+            site = self._pixels([well])[0]
+            with torch.inference_mode():
+                shares = network(self.tiler.tiles(site, self.gathered.pixel_size_um))["logits"].softmax(dim=1)
+            corners = self.tiler.layout(site.shape, self.gathered.pixel_size_um).corners
+            row, column = corners[int(shares[:, self.classes.index(name)].argmax())]
+            found.append(site[:, row : row + size, column : column + size])
+        return np.stack(found)  # type: ignore[return-value]  # numpy widens the type to generic
+
+    def _key(self, recipe: Recipe, sites: LabelledSites) -> str:
+        """Of all that the weights depend on."""
+        said = {
+            "version": __version__,
+            "torch": torch.__version__,
+            "seed": self.order.seed,
+            "recipe": asdict(recipe),
+            "labels": sites.labels.tolist(),
+            "plates": [asdict(plate) for plate in self.gathered.plates],
+            "validate": [f"{plate} {position.name}" for plate, position in self.split.validate],
+            "draft": self.draft.text(),
+            "classes": self.classes,
+        }
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _advance(progress: Callable[[int, int], None], steps: int, done: int) -> None:
+    progress(done, steps)
+
+
+def _shuffled(classes_of: Mapping[WellName, int], wells: Sequence[WellName], seed: int) -> dict[WellName, int]:
+    """The same classes, dealt out anew among these wells."""
+    order = np.random.default_rng([seed, 2]).permutation(len(wells))
+    return {well: classes_of[wells[place]] for well, place in zip(wells, order, strict=True)}
+
+
+def _shape(layout: PlateLayout) -> tuple[int, int]:
+    """Rows and columns of the smallest plate that has all wells of the layout."""
+    rows = max(well.row for well in layout.wells)
+    columns = max(well.column for well in layout.wells)
+    fitting = [shape for shape in PLATE_SHAPES.values() if shape[0] >= rows and shape[1] >= columns]
+    return min(fitting, key=lambda shape: shape[0] * shape[1], default=(rows, columns))
+
+
+def _cross_fitted(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(wells,) the temperature for each well, from the other half: it is judged on wells that it never saw."""
+    half = np.empty(len(labels), bool)
+    half[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % 2 == 0
+    found = np.empty(len(labels))
+    for part in (half, ~half):
+        found[part] = cautious_temperature(logits[~part], labels[~part])
+    return found
+
+
+def _novelty(
+    learned: NDArray[np.float64], labels: NDArray[np.int64], held_out: NDArray[np.float64]
+) -> tuple[Novelty | None, str]:
+    """What tells wells that are unlike all seen, and what the card says of it."""
+    rate = next((rate for rate in FALSE_ALARM_RATES if wells_needed(rate) <= len(held_out)), None)
+    if rate is None:
+        few = wells_needed(FALSE_ALARM_RATES[-1])
+        return None, f"none: {len(held_out)} wells are held out, and {few} are needed to promise a false-alarm rate"
+    try:
+        found = fit(learned, labels, false_alarm_rate=rate, held_out=held_out)
+    except ValueError as error:
+        return None, f"none: {error}"
+    return found, (
+        f"a score above {found.threshold:.2f} marks a well as unlike all that were learned from; of wells like those"
+        f" held out at most {rate:g} are marked falsely (from {len(held_out)} wells)"
+    )

@@ -1,0 +1,222 @@
+"""From labelled wells to a package: who teaches, who judges, when it stops, and what is refused."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from hcs_daemon.errors import LayoutError
+from hcs_daemon.plate import plate_wells
+from hcs_daemon.training.controls import guess, places, strata, told_by
+from hcs_daemon.training.course import attend, load_checkpoint
+from hcs_daemon.training.labels import Labels
+from hcs_daemon.training.learning import Lesson, Recipe
+from hcs_daemon.training.plates import WellName
+from hcs_daemon.training.split import LEAST_WELLS, edge_only, split_wells
+from hcs_daemon.training.staining import measure_staining
+from test_learning import lesson, sites
+
+SHAPES = {"P1": (8, 12)}
+
+
+def labels(plates: Mapping[str, Mapping[str, int]]) -> dict[WellName, str]:
+    """Plate -> class -> how many wells."""
+    found: dict[WellName, str] = {}
+    for plate, classes in plates.items():
+        positions = iter(plate_wells(96))
+        for name, count in classes.items():
+            found |= {(plate, next(positions)): name for _ in range(count)}
+    return found
+
+
+# ---- the split
+
+
+def test_every_well_is_in_one_part_and_every_class_in_each() -> None:
+    given = labels({"P1": {"DMSO": 20, "A": 8}})
+    split = split_wells(given, seed=3)
+    parts = (split.learn, split.validate, split.held_out)
+    assert sorted(well for part in parts for well in part) == sorted(given)
+    for part in parts:
+        assert {given[well] for well in part} == {"DMSO", "A"}
+    assert split.plate is None
+    assert split_wells(given, seed=3) == split
+    assert split_wells(given, seed=4) != split
+
+
+def test_of_several_plates_one_is_held_out_as_a_whole() -> None:
+    given = labels({"P1": {"DMSO": 8, "A": 6}, "P2": {"DMSO": 6, "A": 6}})
+    split = split_wells(given, seed=0)
+    assert split.plate == "P2"
+    assert {plate for plate, _ in split.held_out} == {"P2"}
+    assert {plate for plate, _ in (*split.learn, *split.validate)} == {"P1"}
+
+
+def test_a_plate_without_some_class_is_not_held_out() -> None:
+    given = labels({"P1": {"DMSO": 8, "A": 8}, "P2": {"DMSO": 4}})
+    split = split_wells(given, seed=0)
+    assert split.plate is None
+    assert {given[well] for well in split.held_out} == {"DMSO", "A"}
+
+
+def test_too_few_wells_of_a_class_are_refused_with_how_many_there_are_and_are_needed() -> None:
+    with pytest.raises(LayoutError, match=rf"A \(2 wells\).* {LEAST_WELLS} of each class are needed"):
+        split_wells(labels({"P1": {"DMSO": 20, "A": 2}}), seed=0)
+    with pytest.raises(LayoutError, match="nothing to tell apart"):
+        split_wells(labels({"P1": {"DMSO": 20}}), seed=0)
+
+
+def test_a_class_on_edge_wells_alone_is_named() -> None:
+    given = {("P1", position): "A" if position.row == 1 else "B" for position in plate_wells(96)}
+    assert edge_only(given, SHAPES) == ("A",)
+
+
+# ---- the labels
+
+
+def layout(folder: Path) -> Path:
+    path = folder / "layout.csv"
+    path.write_text(
+        "well,compound,role,Phenotype\nA01,DMSO,control,plain\nA02,REF,reference,odd\nA03,CPD,treatment,odd\n"
+        "A04,MOCK,control,\n",
+        "utf-8",
+    )
+    return path
+
+
+def test_treatments_teach_nothing_unless_a_column_of_ones_own_labels_them(tmp_path: Path) -> None:
+    def wells(column: str) -> dict[str, str]:
+        return {position.name: label for position, label in Labels(layout(tmp_path), column, None).of("P1").items()}
+
+    assert wells("compound") == {"A01": "DMSO", "A02": "REF", "A04": "MOCK"}
+    assert wells("role") == {"A01": "control", "A02": "reference", "A04": "control"}
+    assert wells("phenotype") == {"A01": "plain", "A02": "odd", "A03": "odd"}
+    with pytest.raises(LayoutError, match="no columns 'moa'; its columns: well, compound, role, Phenotype"):
+        wells("moa")
+
+
+def test_the_control_class_is_that_of_the_role_or_is_asked_for(tmp_path: Path) -> None:
+    def control(column: str, asked: str | None = None) -> str:
+        found = Labels(layout(tmp_path), column, asked)
+        return found.control_class({("P1", position): label for position, label in found.of("P1").items()})
+
+    assert control("phenotype") == "plain"
+    assert control("role") == "control"
+    assert control("compound", "MOCK") == "MOCK"
+    with pytest.raises(LayoutError, match="not clear which class is the untreated control") as refused:
+        control("compound")
+    assert "--control" in refused.value.hint
+    with pytest.raises(LayoutError, match="no well has the class 'water'"):
+        control("compound", "water")
+
+
+# ---- the course
+
+
+class StoppedError(Exception):
+    """The process was ended."""
+
+
+def course(folder: Path, validation: list[float], stop_at: int | None = None) -> tuple[Lesson, list[int], int]:
+    """A training whose validation losses are given; what it has done, and which step's weights it kept."""
+    going = lesson(Recipe(steps=40, batch=4), sites(8, seed=0))
+    done: list[int] = []
+
+    def judge(module: torch.nn.Module) -> float:
+        assert not module.training
+        return validation[going.done // 2 - 1]
+
+    def report(step: int) -> None:
+        done.append(step)
+        if step == stop_at:
+            raise StoppedError
+
+    found = attend(going, 40, judge, checkpoint=folder / "c", key="this", report=report)
+    return going, done, found.best
+
+
+def test_it_stops_when_the_validation_wells_get_no_better_and_keeps_the_best_weights(tmp_path: Path) -> None:
+    _, done, best = course(tmp_path, [1.0, 0.5, *[0.6] * 18])
+    assert best == 4
+    assert done[-1] < 40
+
+
+def test_it_goes_to_the_end_while_they_get_better(tmp_path: Path) -> None:
+    _, done, best = course(tmp_path, [1.0 - look / 40 for look in range(20)])
+    assert best == done[-1] == 40
+
+
+def test_a_training_that_was_ended_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    losses = [1.0 - look / 40 for look in range(20)]
+    whole, _, _ = course(tmp_path, losses)
+    ended = tmp_path / "ended"
+    ended.mkdir()
+    with pytest.raises(StoppedError):
+        course(ended, losses, stop_at=21)
+    again, done, _ = course(ended, losses)
+    assert done[0] == 21  # from the last look on
+    for name, weights in whole.network.state_dict().items():
+        assert torch.equal(again.network.state_dict()[name], weights)
+
+
+def test_a_checkpoint_of_another_training_or_a_broken_one_is_not_taken(tmp_path: Path) -> None:
+    course(tmp_path, [1.0] * 20)
+    assert load_checkpoint(tmp_path / "c", "this") is not None
+    assert load_checkpoint(tmp_path / "c", "another") is None
+    (tmp_path / "c").write_bytes((tmp_path / "c").read_bytes()[:100])
+    assert load_checkpoint(tmp_path / "c", "this") is None
+    assert load_checkpoint(tmp_path / "none", "this") is None
+
+
+# ---- the controls
+
+
+def on_a_plate(choose: NDArray[np.int64]) -> tuple[list[WellName], NDArray[np.float64]]:
+    wells: list[WellName] = [("P1", position) for position in plate_wells(96)]
+    assert len(choose) == len(wells)
+    return wells, places(wells, SHAPES)
+
+
+def test_position_alone_tells_a_layout_by_columns_and_no_mixed_one() -> None:
+    columns = np.array([position.column in {1, 2, 11, 12} for position in plate_wells(96)]).astype(np.int64)
+    _, spots = on_a_plate(columns)
+    assert guess(columns, told_by(spots, columns, 0), 0).beats_chance
+    mixed = np.random.default_rng(5).permutation(columns)
+    assert not guess(mixed, told_by(spots, mixed, 0), 0).beats_chance
+
+
+def test_a_guess_by_the_largest_class_alone_is_chance() -> None:
+    true = np.array([0] * 30 + [1] * 3)
+    found = guess(true, np.zeros(33, np.int64), 0)
+    assert found.balanced == found.chance == 0.5
+    assert not found.beats_chance
+    assert found.right.value > 0.9
+
+
+def test_the_parts_of_a_plate_are_counted_apart() -> None:
+    inner = np.array([2 < position.row < 7 and 2 < position.column < 11 for position in plate_wells(96)])
+    wells, _ = on_a_plate(inner.astype(np.int64))
+    found = strata(wells, inner, SHAPES)
+    assert found["inside them"].value == 1.0
+    assert found["the two outer rows and columns"].value == 0.0
+    assert found["upper half"].of == found["lower half"].of == 48
+
+
+# ---- the staining
+
+
+def test_staining_is_measured_from_well_to_well_and_odd_wells_do_not_count() -> None:
+    rng = np.random.default_rng(0)
+    gains = np.exp(rng.normal(0.0, 0.2, 60))
+    plain = rng.gamma(2.0, 300.0, (1, 64, 64))
+    wells = [[(100 + gain * plain).astype(np.uint16)] for gain in gains]
+    wells[7] = [np.full((1, 64, 64), 60000, np.uint16)]
+    found = measure_staining(wells)
+    assert found.bright_spread[0] == pytest.approx(0.2, rel=0.35)
+    assert 100 < found.dark[0] < 200
+    (rule,) = found.normalisation
+    assert rule.kind == "asinh"
+    assert rule.scale == pytest.approx(found.bright[0] / 3, abs=0.01)
