@@ -4,11 +4,16 @@ The expectation over reference tiles x' and over a in (0, 1) of (x - x') times t
 round pairs the site's tiles with a reference's by lot, so that no one reference's picture is printed on the map, and
 draws one `a` in each of some equal parts of the path, which makes the sum complete with few samples: captum's
 GradientShap draws `a` anywhere, and adds noise to the site.
+
+From one pixel to the next the gradient changes its sign, so that the map is smoothed: what is left names places of the
+size of a cell's parts. `benchmarks/explanations.py` shows what that is worth.
 """
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 
 from hcs_daemon.device.methods.method import Pixel, incomplete, site_heat
 from hcs_daemon.device.question import Model, Question
@@ -16,6 +21,8 @@ from hcs_daemon.records import COMPLETENESS_LIMIT
 
 FIRST_SAMPLES, MOST_SAMPLES = 8, 64
 """Samples of each tile and reference; as many again until the map is complete enough, or there are so many."""
+SMOOTHING = 1 / 45
+"""Standard deviation of the Gaussian over a tile's map of a channel, in tile sides; mirrored at the edges."""
 
 
 class ExpectedGradients:
@@ -23,6 +30,10 @@ class ExpectedGradients:
 
     words = "expected gradients"
     sums_to_change = True
+
+    def __init__(self, most_samples: int = MOST_SAMPLES) -> None:
+        """most_samples: of each tile and reference, where the map is not complete before."""
+        self._most = most_samples
 
     def attribute(self, model: Model, question: Question) -> Pixel:
         """(tiles, channels, tile, tile) float32 logits; the same for the same question and seed."""
@@ -35,9 +46,15 @@ class ExpectedGradients:
                 total += _path_samples(model, question, reference, more, lots)
             samples += more
             heat = site_heat(total, samples * len(question.references))
-            if incomplete(heat, change) <= COMPLETENESS_LIMIT / 2 or 2 * samples > MOST_SAMPLES:
-                return heat
+            if incomplete(heat, change) <= COMPLETENESS_LIMIT / 2 or 2 * samples > self._most:
+                return _smooth(heat)
             more = samples
+
+
+def _smooth(heat: Pixel) -> Pixel:
+    """(tiles, channels, tile, tile) float32, each channel's sum over a tile kept."""
+    width_px = SMOOTHING * heat.shape[-1]
+    return np.asarray(gaussian_filter(heat, (0.0, 0.0, width_px, width_px)), np.float32)
 
 
 def _path_samples(
