@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from fakes import CHANNELS, Easel
 from hcs_daemon.plate import SiteId
-from hcs_daemon.publish import publisher, writing
+from hcs_daemon.publish import publisher
+from hcs_daemon.publish.files import write_atomic
 from hcs_daemon.publish.maps import SCHEMA, maps_file, site_map
 from hcs_daemon.records import SiteReturned, SiteWanted
 from wells import (
@@ -32,6 +33,7 @@ from wells import (
     well_id,
 )
 
+WRITE = "hcs_daemon.publish.writing.write_atomic"
 SITE = SiteId(well_id(), 1)
 WANTED = SiteWanted(SITE, ("a" * 64, "b" * 64), "much_DNA", "control")
 
@@ -214,17 +216,17 @@ def test_they_are_written_when_the_disk_takes_them_and_never_later_than_the_resu
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desktop = desk_of(tmp_path)
-    whole = writing.write_atomic
+    whole = write_atomic
 
     def refuse_results(path: Path, data: bytes) -> None:
         if path.suffix == ".json":
             raise OSError(28, "no space left on device")
         whole(path, data)
 
-    monkeypatch.setattr(writing, "write_atomic", refuse_results)
+    monkeypatch.setattr(WRITE, refuse_results)
     desktop.publish(closed_well())
     assert listed(desktop) == ["B03.npz"]
     assert not (desktop.folder / "wells" / "B03.json").exists()
-    monkeypatch.setattr(writing, "write_atomic", whole)
+    monkeypatch.setattr(WRITE, whole)
     desktop.pass_time(2.0)
     assert maps_of(desktop)["sites"].tolist() == [1]
