@@ -280,6 +280,12 @@ class Explain(_Section):
     method: Literal["auto", "integrated_gradients", "expected_gradients", "grad_cam", "occlusion"] = Field(
         "auto", description="how maps are made; auto: expected gradients, what differs from the control sites"
     )
+    max_wait_s: float = Field(
+        60.0,
+        ge=0.0,
+        le=3600.0,
+        description="seconds a well waits for its explanation; then it is published without, and explained when idle",
+    )
 
 
 class Results(_Section):

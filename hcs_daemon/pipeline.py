@@ -146,11 +146,14 @@ class IntakeStage:
 class DeviceStage:
     """Fills batches and runs them.
 
-    Explanations that finish a well go first; those that only a picture waits for go last. draining: batches need not
-    wait to be full. stopping: the end is near, so that predictions go first, and pictures are left to the next start.
+    live: an instrument delivers, so that predictions go before explanations; else explanations that finish a well go
+    first. What only a picture or a published well waits for goes last. draining: batches need not wait to be full.
+    stopping: the end is near, so that predictions go first, and pictures are left to the next start.
     """
 
-    def __init__(self, device: Device, batcher: Batcher, mail: Mail, telemetry: Telemetry) -> None:
+    def __init__(
+        self, device: Device, batcher: Batcher, mail: Mail, telemetry: Telemetry, *, live: bool = True
+    ) -> None:
         self._device = device
         self._batcher = batcher
         self._mail = mail
@@ -158,6 +161,7 @@ class DeviceStage:
         self._tasks: deque[ExplainTask] = deque()
         self._later: deque[ExplainTask] = deque()
         self._log = get_log()
+        self._live = live
         self.draining = False
         self.stopping = False
 
@@ -170,11 +174,15 @@ class DeviceStage:
             return False
         if self.stopping:
             self._later.clear()
-            return self._predict(now) or self._explain(self._tasks)
-        if self._explain(self._tasks) or self._predict(now):
+        if self._predict_and_explain(now):
             return True
         # what fills the queue of pictures stands before the sites that it keeps from coming in
         return (not len(self._batcher) or self._later_full) and self._explain(self._later)
+
+    def _predict_and_explain(self, now: float) -> bool:
+        if self._live or self.stopping:
+            return self._predict(now) or self._explain(self._tasks)
+        return self._explain(self._tasks) or self._predict(now)
 
     def _explain(self, tasks: deque[ExplainTask]) -> bool:
         if not tasks:

@@ -125,9 +125,12 @@ def open_network(settings: Settings, telemetry: Telemetry) -> Device:
 
 
 @contextmanager
-def workshop(settings: Settings, telemetry: Telemetry, open_device: OpenDevice = open_network) -> Iterator[Workshop]:
+def workshop(
+    settings: Settings, telemetry: Telemetry, open_device: OpenDevice = open_network, *, live: bool = True
+) -> Iterator[Workshop]:
     """Load the model and take the results folder; give both back at the end.
 
+    live: an instrument delivers, so that what is seen is published before what is explained.
     Channels that the model does not use are ignored from here on. Raises SettingsError, PackageError, FolderError or
     ResultsHeldError.
     """
@@ -137,7 +140,7 @@ def workshop(settings: Settings, telemetry: Telemetry, open_device: OpenDevice =
         Event.MODEL_LOADED, model=device.facts.name, version=device.facts.version, device=device.facts.device
     )
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="drawing") as drawing:
-        publisher = Publisher(settings, device.facts, telemetry, now_utc=utc_now, drawing=drawing)
+        publisher = Publisher(settings, device.facts, telemetry, now_utc=utc_now, drawing=drawing, live=live)
         restored = publisher.open(time.monotonic())
         try:
             yield Workshop(settings, telemetry, device, publisher, restored)
@@ -167,7 +170,7 @@ class Line:
         )
         self.intake_stage = IntakeStage(self.intake, mail)
         batcher = Batcher(settings.model.batch_sites, settings.model.max_wait_s)
-        self.device_stage = DeviceStage(shop.device, batcher, mail, telemetry)
+        self.device_stage = DeviceStage(shop.device, batcher, mail, telemetry, live=not finite)
         self.publish_stage = PublishStage(shop.publisher, mail, telemetry)
         self.threads = (
             StageThread("intake", self.intake_stage, mail.intake_bell, lambda _: self.intake.wait_s()),
@@ -497,7 +500,7 @@ def process(
     if len(set(names)) != len(names):
         raise SettingsError("two of the folders have the same name, and so the same results", "process them one by one")
     found: list[AcquisitionId] = []
-    with workshop(settings, telemetry, open_device) as shop, readers(settings) as pool:
+    with workshop(settings, telemetry, open_device, live=False) as shop, readers(settings) as pool:
         looks = {root: scan_once(root) for root in (plate.resolve() for plate in plates)}
         check_origins(looks, instrument_for(settings.watch), shop.restored)
         for root, look in looks.items():

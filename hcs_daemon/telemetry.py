@@ -52,6 +52,7 @@ class Event(StrEnum):
     SITE_PREDICTED = "site.predicted"
     SITE_FAILED = "site.failed"
     EXPLANATION_FAILED = "explanation.failed"
+    EXPLANATION_SHED = "explanation.shed"
     WELL_CLOSED = "well.closed"
     WELL_PUBLISHED = "well.published"
     PICTURE_FAILED = "picture.failed"

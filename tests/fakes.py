@@ -258,6 +258,27 @@ class EndlessExplainer(FakeDevice):
         return super().explain(task)
 
 
+class SlowExplainer(FakeDevice):
+    """A device whose explanations take so many seconds of a clock. done: what it did, in order, and when."""
+
+    def __init__(self, clock: Clock, explain_s: float, telemetry: Telemetry | None = None) -> None:
+        super().__init__(telemetry)
+        self._clock = clock
+        self._explain_s = explain_s
+        self.done: list[tuple[str, str, float]] = []
+
+    def predict(self, sites: Sequence[Site]) -> list[Prediction]:
+        """As the others."""
+        self.done += [("predicted", _place(site), self._clock.now) for site in sites]
+        return super().predict(sites)
+
+    def explain(self, task: ExplainTask) -> SiteReturned:
+        """As the others, but it takes its time."""
+        self._clock.advance(self._explain_s)
+        self.done.append(("explained", _place(task.site), self._clock.now))
+        return super().explain(task)
+
+
 class BrokenDevice(FakeDevice):
     """A device with a fault in its program."""
 

@@ -40,7 +40,9 @@ class Spine:
             channels = used.facts.channels
             settings = settings.model_copy(update={"expect": settings.expect.only(channels)})
         self.settings = settings
-        self.publisher = Publisher(settings, used.facts, self.telemetry, now_utc=clock.utc, drawing=InlineExecutor())
+        self.publisher = Publisher(
+            settings, used.facts, self.telemetry, now_utc=clock.utc, drawing=InlineExecutor(), live=not finite
+        )
         self.restored = self.publisher.open(clock.now)
         self.mail = Mail(site_limit=site_limit)
         self.readers = InlineExecutor()
@@ -66,7 +68,11 @@ class Spine:
         )
         self.intake_stage = IntakeStage(self.intake, self.mail)
         self.device_stage = DeviceStage(
-            used, Batcher(settings.model.batch_sites, settings.model.max_wait_s), self.mail, self.telemetry
+            used,
+            Batcher(settings.model.batch_sites, settings.model.max_wait_s),
+            self.mail,
+            self.telemetry,
+            live=not finite,
         )
         self.publish_stage = PublishStage(self.publisher, self.mail, self.telemetry)
 

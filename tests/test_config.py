@@ -296,6 +296,8 @@ def test_a_bad_value_from_the_environment_says_that_it_is_from_there(
         ("model__hit_probability", "1.1", "less than or equal to 1"),
         ("explain__policy", '"some"', "'per_well'"),
         ("explain__method", '"saliency"', "'integrated_gradients'"),
+        ("explain__max_wait_s", "-1", "greater than or equal to 0"),
+        ("explain__max_wait_s", "3601", "less than or equal to 3600"),
         ("results__min_free_bytes", "-1", "greater than or equal to 0"),
         ("results__pictures", "false", "true or false"),
         ("results__plate_refresh_s", "-1", "greater than or equal to 0"),

@@ -68,7 +68,8 @@ def method(request: pytest.FixtureRequest) -> Method:
 def test_the_map_has_the_form_of_the_tiles(method: Method) -> None:
     asked = question()
     heat = method.attribute(model_of(Looks()), asked)
-    assert (heat.shape, heat.dtype) == (tuple(asked.tiles.shape), np.float32)
+    assert heat.shape == tuple(asked.tiles.shape)
+    assert heat.dtype == np.float32
     assert np.isfinite(heat).all()
 
 

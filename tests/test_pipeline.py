@@ -363,15 +363,6 @@ def test_with_pixels_evicted_the_results_are_the_same(tmp_path: Path) -> None:
     assert _said(evicted) == _said(kept)
 
 
-def test_explanations_go_before_the_next_batch(tmp_path: Path) -> None:
-    simulate(tmp_path)
-    spine = Spine(make_settings(tmp_path, {"model": {"package": "demo", "batch_sites": 1}}), Clock())
-    spine.run(60)
-    assert spine.device.batches == [1] * 6
-    assert sorted(spine.device.explained) == sorted(spine.device.predicted)
-    spine.end()
-
-
 def test_explanations_that_only_a_picture_waits_for_come_last(tmp_path: Path) -> None:
     simulate(tmp_path)
     spine = Spine(make_settings(tmp_path), Clock())

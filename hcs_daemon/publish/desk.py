@@ -20,7 +20,11 @@ from hcs_daemon.vocabulary import PlateState
 
 @dataclass(slots=True)
 class Answers:
-    """A well and what came of its explanation. wanted: not answered yet. notes: what went wrong, in words."""
+    """A well and what came of its explanation.
+
+    wanted: not answered yet. due_s: until when the well waits, monotonic seconds. late: it was published already.
+    notes: what went wrong, in words.
+    """
 
     draft: WellDraft
     wanted: set[SiteWanted] = field(default_factory=set)
@@ -30,6 +34,8 @@ class Answers:
     notes: list[str] = field(default_factory=list)
     panels: SitePanels | None = None
     heat: AttributionPanels | None = None
+    due_s: float = float("inf")
+    late: bool = False
 
 
 @dataclass(slots=True)
@@ -38,13 +44,14 @@ class Desk:
 
     fingerprint: of the present settings. results: the newest published revision of each well. A closed well goes from
     `closed` (lacks predictions) to `explaining` (lacks answers) to `unwritten` (waits for the disk; its `content`) to
-    `results`. unused: sites whose prediction no result holds: their well is not closed yet, or the model failed.
-    damaged: where results lay that somebody changed while this plate was put away. pictures_missing: wells whose
-    picture an earlier run did not finish. written: plate.json as it is on the disk. stale: something came since the
-    plate-level files were last compared with it. untold: there is a rejection that quality.html does not tell.
-    refreshing: they wait for the disk. refresh_s: when they may be written next, monotonic seconds. layout: what is in
-    the wells; look_s: when its file is looked at next. plate_shape: rows and columns, the last that were said: after a
-    start, metadata may be read again late. book: judges their pictures. fits: judges their channels.
+    `results`. owed: published before they were explained, and to be revised when they are. unused: sites whose
+    prediction no result holds: their well is not closed yet, or the model failed. damaged: where results lay that
+    somebody changed while this plate was put away. pictures_missing: wells whose picture an earlier run did not finish.
+    written: plate.json as it is on the disk. stale: something came since the plate-level files were last compared with
+    it. untold: there is a rejection that quality.html does not tell. refreshing: they wait for the disk. refresh_s:
+    when they may be written next, monotonic seconds. layout: what is in the wells; look_s: when its file is looked at
+    next. plate_shape: rows and columns, the last that were said: after a start, metadata may be read again late. book:
+    judges their pictures. fits: judges their channels.
     """
 
     acquisition: AcquisitionId
@@ -57,6 +64,7 @@ class Desk:
     rejections: dict[str, Rejection] = field(default_factory=dict)
     closed: dict[WellId, WellClosed] = field(default_factory=dict)
     explaining: dict[WellId, Answers] = field(default_factory=dict)
+    owed: dict[WellId, Answers] = field(default_factory=dict)
     unwritten: dict[WellId, object] = field(default_factory=dict)
     pictures_missing: list[WellId] = field(default_factory=list)
     news: PlateNews | None = None
@@ -86,8 +94,8 @@ class Desk:
 
     @property
     def waiting(self) -> bool:
-        """Whether a closed well is not written yet."""
-        return bool(self.closed or self.explaining or self.unwritten)
+        """Whether a closed well is not written yet, or not as it should be."""
+        return bool(self.closed or self.explaining or self.owed or self.unwritten)
 
     @property
     def expecting(self) -> bool:

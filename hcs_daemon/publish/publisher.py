@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
 from datetime import datetime
+from math import inf
 
 import numpy as np
 
@@ -19,8 +20,10 @@ from hcs_daemon.config import Settings
 from hcs_daemon.errors import FolderError
 from hcs_daemon.plate import SiteId, WellId
 from hcs_daemon.publish.archive import Archive
+from hcs_daemon.publish.asking import Asking
 from hcs_daemon.publish.desk import Answers, Desk
 from hcs_daemon.publish.documents import (
+    SHED,
     STOPPED,
     WellDraft,
     content,
@@ -55,7 +58,7 @@ from hcs_daemon.records import (
     WellClosed,
 )
 from hcs_daemon.telemetry import Event, Telemetry, get_log
-from hcs_daemon.vocabulary import PlateState, Stage
+from hcs_daemon.vocabulary import ExplanationResult, PlateState, Stage
 
 Message = PlateNews | Rejection | WellClosed | Prediction | SiteReturned
 
@@ -63,7 +66,8 @@ Message = PlateNews | Rejection | WellClosed | Prediction | SiteReturned
 class Publisher:
     """The only writer of the results folder. Owned by the publish thread.
 
-    now_utc: the wall clock. drawing: where pictures are drawn. `now_s` is everywhere monotonic seconds.
+    now_utc: the wall clock. drawing: where pictures are drawn. live: an instrument delivers, so that no well waits
+    longer for its explanation than the settings say. `now_s` is everywhere monotonic seconds.
     """
 
     def __init__(
@@ -74,8 +78,11 @@ class Publisher:
         *,
         now_utc: Callable[[], datetime],
         drawing: Executor,
+        live: bool = True,
     ) -> None:
         self._settings = settings
+        self._patience_s = settings.explain.max_wait_s if live else inf
+        self._asking = Asking()
         self._facts = facts
         self._telemetry = telemetry
         self._now_utc = now_utc
@@ -137,6 +144,7 @@ class Publisher:
     def step(self, now_s: float) -> list[SiteWanted]:
         """Try again what the disk refused, collect drawings, rewrite plate-level files that are due."""
         self._work(now_s)
+        self._shed_explanations(now_s)
         self._wanted += self._gallery.step(self._archive.desks, now_s)
         for desk in self._archive.desks.values():
             self._notice_contrast(desk)
@@ -151,8 +159,10 @@ class Publisher:
         return self._hand_out()
 
     def rest(self) -> None:
-        """The end is near: pictures ask for no more pixels, their wells come first."""
+        """The end is near: wells that are not published come first; pictures and explanations owed are left."""
         self._gallery.rest()
+        for desk in self._archive.desks.values():
+            desk.owed.clear()
 
     def finish(self, now_s: float, *, draw: bool = True) -> list[SiteWanted]:
         """Write everything that can be, and let the folder go. What is left is done at the next start.
@@ -192,7 +202,7 @@ class Publisher:
 
     def _hand_out(self) -> list[SiteWanted]:
         wanted, self._wanted = self._wanted, []
-        return wanted
+        return wanted + self._asking.due(self._stands)
 
     def _work(self, now_s: float) -> None:
         if not self._outbox.ready(now_s):
@@ -217,15 +227,17 @@ class Publisher:
             case WellClosed():
                 desk = self._archive.desk(message.well.acquisition)
                 desk.explaining.pop(message.well, None)
+                desk.owed.pop(message.well, None)
                 desk.closed[message.well] = message
-                self._try(desk, message.well)
+                self._try(desk, message.well, now_s)
                 self._predict_again(desk, message)
             case Prediction():
                 desk = self._archive.desk(message.site.well.acquisition)
                 desk.predictions[message.site] = message
                 desk.unused.add(message.site)
-                self._try(desk, message.site.well)
+                self._try(desk, message.site.well, now_s)
             case SiteReturned():
+                self._asking.answered(message.wanted)
                 if not self._gallery.receive(message, now_s):
                     self._receive(self._archive.desk(message.wanted.site.well.acquisition), message)
 
@@ -302,7 +314,7 @@ class Publisher:
 
     # ---- a well on its way
 
-    def _try(self, desk: Desk, well: WellId) -> None:
+    def _try(self, desk: Desk, well: WellId, now_s: float) -> None:
         """Go on with a closed well if the predictions of all its sites are here."""
         closed = desk.closed.get(well)
         draft = self._draft(desk, closed) if closed else None
@@ -314,8 +326,8 @@ class Publisher:
             return
         wanted = self._explanations(draft)
         if wanted:
-            desk.explaining[well] = Answers(draft, set(wanted))
-            self._wanted += wanted
+            desk.explaining[well] = Answers(draft, set(wanted), due_s=now_s + self._patience_s)
+            self._asking.want(wanted)
         else:
             self._commit(desk, Answers(draft))
 
@@ -352,22 +364,54 @@ class Publisher:
 
     def _receive(self, desk: Desk, answer: SiteReturned) -> None:
         well = answer.wanted.site.well
-        waiting = desk.explaining.get(well)
+        held = desk.owed if well in desk.owed else desk.explaining
+        waiting = held.get(well)
         if waiting is None or answer.wanted not in waiting.wanted:
             return  # the well was closed anew since
         waiting.wanted.discard(answer.wanted)
         waiting.explained.add(answer.wanted.site.site)
         self._note(waiting, answer)
         if not waiting.wanted:
-            del desk.explaining[well]
+            del held[well]
             self._commit(desk, waiting)
+
+    def _stands(self, wanted: SiteWanted) -> bool:
+        """Whether a well still wants what it asked for."""
+        desk = self._archive.desks.get(wanted.site.well.acquisition)
+        held = (desk.explaining, desk.owed) if desk is not None else ()
+        return any(wanted in wells[wanted.site.well].wanted for wells in held if wanted.site.well in wells)
+
+    def _shed_explanations(self, now_s: float) -> None:
+        """Publish the wells that waited long enough for their explanation; it comes later, as a revision."""
+        for desk in self._archive.desks.values():
+            for well in [well for well, waiting in desk.explaining.items() if now_s >= waiting.due_s]:
+                waiting = desk.explaining.pop(well)
+                self._publish_owing(desk, waiting, SHED)
+                waiting.wanted = self._asking.put_off(waiting.wanted)
+                waiting.late = True
+                desk.owed[well] = waiting
+                self._telemetry.explanations.labels(ExplanationResult.SHED).inc(len(waiting.wanted))
+                hint = "it is explained when nothing else waits; explain.policy hits explains fewer wells"
+                self._log.warning(
+                    Event.EXPLANATION_SHED,
+                    plate=well.acquisition.plate,
+                    well=well.stem,
+                    sites=len(waiting.wanted),
+                    hint=hint,
+                )
 
     def _forgo_explanations(self) -> None:
         for desk in self._archive.desks.values():
             for well in list(desk.explaining):
-                waiting = desk.explaining.pop(well)
-                waiting.notes.append(STOPPED)
-                self._commit(desk, waiting)
+                self._publish_owing(desk, desk.explaining.pop(well), STOPPED)
+
+    def _publish_owing(self, desk: Desk, waiting: Answers, note: str) -> None:
+        """Have a well written without what it waits for, unless the newest revision says as much."""
+        done, maps = list(waiting.attributions), list(waiting.maps)
+        hasty = replace(waiting, attributions=done, maps=maps, notes=[*waiting.notes, note])
+        draft = replace(hasty.draft, notes=(note,))
+        if desk.newest_content(draft.closed.well) != draft_content(draft, self._facts, self._fingerprint):
+            self._commit(desk, hasty)
 
     def _note(self, waiting: Answers, answer: SiteReturned) -> None:
         """Take what came of a site's explanation, its pixels only as far as they are shown."""
@@ -420,7 +464,8 @@ class Publisher:
             return desk.fits.warned(desk.book.flagged(result, others), others)
 
         def published(result: WellResult, now_s: float) -> None:
-            self._telemetry.well_latency.observe(result.timing.latency_s)
+            if not answers.late:
+                self._telemetry.well_latency.observe(result.timing.latency_s)
             self._wanted += self._gallery.published(desk, answers, result, now_s)
 
         self._write(desk, well, said, compose, published, maps=maps)
