@@ -64,9 +64,9 @@ def _axes(picture: Light) -> tuple[Light, Light]:
 
 
 def _clump(picture: Light, times: float) -> Light:
-    """A round clump of about a hundredth of the field's width, so many times as bright as the brightest cells."""
+    """A round clump of 0.3 % of the field, so many times as bright as the brightest cells."""
     y, x = _axes(picture)
-    round_here = (np.hypot(y - 0.6, x - 0.3) < 0.02).astype(np.float32)
+    round_here = (np.hypot(y - 0.6, x - 0.3) < 0.03).astype(np.float32)
     return np.asarray(picture + times * np.percentile(picture, 99.5) * round_here, np.float32)
 
 

@@ -90,6 +90,16 @@ def of_channel(channel: str, **quality: Any) -> Change:
     return change
 
 
+def shaded(unevenness: float, foreground: float) -> Change:
+    """All channels shaded, and one with so much to be seen in it; the others with more."""
+
+    def change(plane: PlaneRecord, _rng: random.Random) -> PlaneRecord:
+        share = foreground if plane.channel == "Mito" else 0.6
+        return measured(plane, unevenness=unevenness, foreground_fraction=share)
+
+    return change
+
+
 def saturated(plane: PlaneRecord, _rng: random.Random) -> PlaneRecord:
     share = 0.02 if plane.channel == "ER" else 0.0
     return replace(plane, measures=replace(plane.measures, saturated_fraction=share))
@@ -120,12 +130,13 @@ def test_a_good_plate_has_neither_flags_nor_notes() -> None:
         (of_channel("DNA", power_slope=None), ()),
         (of_channel("RNA", foreground_fraction=0.001, power_slope=None), ("blank:RNA",)),
         (of_channel("RNA", foreground_fraction=0.01), ("blank:RNA",)),
-        (of_channel("AGP", debris_fraction=0.002), ("debris:AGP",)),
-        (of_channel("AGP", debris_fraction=0.0004), ()),
+        (of_channel("AGP", debris_fraction=0.003), ("debris:AGP",)),
+        (of_channel("AGP", debris_fraction=0.001), ()),
         (of_channel("AGP", bright=40000.0), ("debris:AGP",)),
-        (of_channel("Mito", unevenness=0.4, foreground_fraction=0.1), ("uneven:Mito",)),
-        (of_channel("Mito", unevenness=0.4, foreground_fraction=0.5), ()),
-        (of_channel("Mito", unevenness=0.19, foreground_fraction=0.1), ()),
+        (shaded(0.4, 0.1), ("uneven:Mito",)),
+        (shaded(0.4, 0.5), ()),
+        (shaded(0.25, 0.1), ()),
+        (of_channel("Mito", unevenness=0.4, foreground_fraction=0.1), ()),
         (of_channel("Mito", bright=200.0), ("dim:Mito",)),
         (of_channel("Mito", bright=2000.0), ()),
     ],
@@ -168,16 +179,22 @@ def test_only_what_is_poor_by_itself_is_flagged_before_others_have_come() -> Non
     assert QualityBook().judge([a_well("B03", poor)]).of(well_id()).flags == ("saturated:ER",)
 
 
-def test_a_well_has_the_flags_of_half_its_sites_and_each_site_has_its_own() -> None:
+def test_a_well_has_the_flags_of_more_than_half_its_sites_and_each_site_has_its_own() -> None:
     def change(plane: PlaneRecord, _rng: random.Random) -> PlaneRecord:
-        site = plane.id.site.site
-        plane = measured(plane, debris_fraction=0.01 if site == 1 and plane.channel == "DNA" else 0.0)
-        uneven = site in {1, 2} and plane.channel == "ER"
-        return measured(plane, unevenness=0.5, foreground_fraction=0.1) if uneven else plane
+        sites = {"DNA": {1, 2}, "ER": {1, 2, 3}}.get(plane.channel, set())
+        return measured(plane, debris_fraction=0.01 if plane.id.site.site in sites else 0.0)
 
     found = QualityBook().judge([*good(), a_well("D04", change, sites=(1, 2, 3, 4), time=2)]).of(well_id("D04", 2))
-    assert found.flags == ("uneven:ER",)
-    assert found.sites == {1: ("debris:DNA", "uneven:ER"), 2: ("uneven:ER",)}
+    assert found.flags == ("debris:ER",)
+    assert found.sites == {1: ("debris:DNA", "debris:ER"), 2: ("debris:DNA", "debris:ER"), 3: ("debris:ER",)}
+
+
+def test_one_of_two_sites_is_no_more_than_half() -> None:
+    def change(plane: PlaneRecord, _rng: random.Random) -> PlaneRecord:
+        return measured(plane, debris_fraction=0.01 if plane.id.site.site == 1 and plane.channel == "DNA" else 0.0)
+
+    found = QualityBook().judge([*good(), a_well("D04", change, time=2)]).of(well_id("D04", 2))
+    assert (found.flags, dict(found.sites)) == ((), {1: ("debris:DNA",)})
 
 
 def test_of_a_stack_the_sharpest_plane_speaks() -> None:

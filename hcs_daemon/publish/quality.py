@@ -29,9 +29,9 @@ NOISE_SHARE = 0.3
 """From this share of the Laplacian's variance on that is noise, it tells nothing of the focus."""
 LAPLACIAN_OF_NOISE = 20.0
 """The variance of the Laplacian of white noise over the noise's own: the sum of the kernel's squares."""
-DEBRIS_FRACTION, DEBRIS_TIMES = 0.001, 4.0
+DEBRIS_FRACTION, DEBRIS_TIMES = 0.002, 4.0
 ARTEFACT_LOG, ARTEFACT_SPREADS = math.log10(5), 6.0
-UNEVENNESS, UNEVEN_MORE, UNEVEN_SPREADS, UNEVEN_FOREGROUND = 0.2, 0.1, 4.0, 0.5
+UNEVENNESS, UNEVEN_MORE, UNEVEN_SPREADS, UNEVEN_FOREGROUND = 0.3, 0.1, 4.0, 0.5
 DIM_LOG, DIM_SPREADS = math.log10(5), 4.0
 
 _ROW = np.dtype(
@@ -62,7 +62,7 @@ variance that noise alone explains. NaN: not known."""
 
 @dataclass(frozen=True, slots=True)
 class WellQuality:
-    """The flags of a well, of half its analysed sites or more; and of its sites, those that have any."""
+    """The flags of a well, of more than half its analysed sites; and of its sites, those that have any."""
 
     flags: tuple[str, ...] = ()
     sites: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
@@ -218,7 +218,8 @@ def _flags(rows: Rows, place: NDArray[np.intp]) -> dict[str, Mask]:
             found.setdefault(flag, np.zeros(len(rows), bool))[mine] = where
     if found:
         found["out_of_focus"] &= found.pop("far") | _in_half(found["out_of_focus"], ~found["blank"], place)
-        found["uneven"] &= _emptiest(rows["foreground"], place)
+        rank = _by_emptiness(np.where(found["blank"], np.nan, rows["foreground"]), place)
+        found["uneven"] &= (rank == 0) & _is_shaded_too(found.pop("shaded"), rank == 1, place)
     return found
 
 
@@ -228,11 +229,19 @@ def _in_half(where: Mask, among: Mask, place: NDArray[np.intp]) -> Mask:
     return np.asarray((2 * so >= all_of_it)[place], np.bool_)
 
 
-def _emptiest(foreground: Floats, place: NDArray[np.intp]) -> Mask:
-    """Of each site the picture with most background to be seen."""
-    least = np.full(int(place.max()) + 1, np.inf)
-    np.fmin.at(least, place, foreground)
-    return np.asarray(foreground == least[place])
+def _by_emptiness(foreground: Floats, place: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Of each picture how many of its site have more background to be seen; -1 where nothing is known of it."""
+    order = np.lexsort((foreground, place))
+    first = np.searchsorted(place[order], place[order])
+    rank = np.empty(len(place), np.intp)
+    rank[order] = np.arange(len(place)) - first
+    return np.where(np.isfinite(foreground), rank, -1)
+
+
+def _is_shaded_too(shaded: Mask, beside: Mask, place: NDArray[np.intp]) -> Mask:
+    """Whether the site's picture beside is shaded, too, where there is one: a lamp shades all channels alike."""
+    so, there_is = np.bincount(place, beside & shaded), np.bincount(place, beside)
+    return np.asarray((so == there_is)[place], np.bool_)
 
 
 def _flags_of_channel(rows: Rows) -> dict[str, Mask]:
@@ -249,6 +258,7 @@ def _flags_of_channel(rows: Rows) -> dict[str, Mask]:
         "blank": empty,
         "debris": _debris(rows, filled),
         "uneven": _uneven(rows, filled),
+        "shaded": _beyond(rows["unevenness"], filled, UNEVEN_MORE, 0.0),
         "dim": filled & _beyond(-rows["bright"], filled, DIM_LOG, DIM_SPREADS),
     }
 
@@ -317,4 +327,4 @@ def _named(flags: list[str], channels: Sequence[str]) -> tuple[str, ...]:
 
 def _of_most(sites: Mapping[int, tuple[str, ...]], count: int) -> tuple[str, ...]:
     every = [flag for found in sites.values() for flag in found]
-    return tuple(flag for flag in dict.fromkeys(sorted(every)) if 2 * every.count(flag) >= count)
+    return tuple(flag for flag in dict.fromkeys(sorted(every)) if 2 * every.count(flag) > count)

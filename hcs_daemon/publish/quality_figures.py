@@ -175,8 +175,8 @@ def limits_of(figure: Figure, values: Sequence[float]) -> tuple[float, float]:
         few = math.ceil(OUTERMOST * len(ordered))
         inner_low, inner_high = ordered[few], ordered[-1 - few]
         far = max(span, inner_high - inner_low)
-        low = low if low >= inner_low - far else inner_low
-        high = high if high <= inner_high + far else inner_high
+        low = next(value for value in ordered if value >= inner_low - far)
+        high = next(value for value in reversed(ordered) if value <= inner_high + far)
     if figure.from_zero:
         return 0.0, max(high, figure.least)
     missing = max(0.0, span - (high - low)) / 2

@@ -74,7 +74,7 @@ h3{{margin:1.2em 0 .3em}}p,ul{{margin:.3em 0}}.faint,figcaption,figure p{{color:
 figure,.card{{display:inline-block;vertical-align:top;margin:0 8px 1em 0;width:268px;break-inside:avoid}}
 .card{{width:510px}}h2,h3,.lead{{break-after:avoid}}
 @page{{size:landscape}}@media print{{body{{zoom:.75;margin:0;padding:0}}}}
-figcaption{{min-height:2.9em}}figcaption b{{color:{_css(INK)}}}
+figcaption{{min-height:4.4em}}figcaption b{{color:{_css(INK)}}}
 .chip{{display:inline-block;width:.8em;height:.8em;border:1px solid {_css(INK)};margin-right:.4em}}
 table{{border-collapse:collapse;margin:.4em 0;font-size:.85em}}td,th{{text-align:left;vertical-align:top;
 padding:.15em .9em .15em 0;border-bottom:1px solid {_css(RULE)};overflow-wrap:anywhere}}

@@ -181,7 +181,7 @@ class QualityEntry(Document):
     )
     saturated_fraction: dict[str, float] = Field(description="share of pixels at the declared depth's full scale")
     flags: list[str] = Field(
-        description="of half the analysed sites or more, by the plate's wells so far; docs/quality.md has them all"
+        description="of more than half the analysed sites, by the plate's wells so far; docs/quality.md has them all"
     )
 
 
