@@ -13,6 +13,7 @@ from hcs_daemon.demo_package.card import Making, card
 from hcs_daemon.demo_package.cells import Cells, learning_plan, render, screen_plan
 from hcs_daemon.demo_package.figures import explain, judge
 from hcs_daemon.demo_package.model import choose_references, learn, make_tiler, manifest_fields
+from hcs_daemon.demo_package.seen import know, named
 from hcs_daemon.device.manifest import CARD_NAME
 from hcs_daemon.device.package import load_package
 from hcs_daemon.errors import HcsError
@@ -45,12 +46,12 @@ def make(output: Path, seed: int, workers: int) -> None:
     """Make the package. Raises PackageError when the network has learned too little."""
     recipe = Recipe()
     with ProcessPoolExecutor(workers) as executor:
-        training = render(_named("TRAIN", TRAINING_PLATES), learning_plan, seed, executor)
+        training = render(named("TRAIN", TRAINING_PLATES), learning_plan, seed, executor)
         network = learn(training.labelled, seed, recipe, lambda step, loss: _say_step(step, recipe.steps, loss))
-        calibration = render(_named("CALIBRATE", CALIBRATION_PLATES), learning_plan, seed, executor)
+        calibration = render(named("CALIBRATE", CALIBRATION_PLATES), learning_plan, seed, executor)
         temperature = _calibrate(network, calibration, recipe)
         _write(output, network, training)
-        test = render(_named("TEST", TEST_PLATES), screen_plan, seed, executor)
+        test = render(named("TEST", TEST_PLATES), screen_plan, seed, executor)
     package = load_package(output)
     verdicts = judge(package, test)
     reasons = explain(package, test, verdicts, most=MOST_EXPLAINED, report=_say_explained)
@@ -59,6 +60,8 @@ def make(output: Path, seed: int, workers: int) -> None:
     text = card(making, output, verdicts, reasons)
     (output / CARD_NAME).write_text(text, "utf-8")
     typer.echo(text)
+    with ProcessPoolExecutor(workers) as executor:
+        typer.echo(know(output, seed, executor))
 
 
 def _calibrate(network: CellNetwork, cells: Cells, recipe: Recipe) -> float:
@@ -69,10 +72,6 @@ def _calibrate(network: CellNetwork, cells: Cells, recipe: Recipe) -> float:
     network.cool(temperature)
     typer.echo(f"temperature {temperature:.3f}")
     return temperature
-
-
-def _named(purpose: str, count: int) -> list[str]:
-    return [f"{purpose}{number:02d}" for number in range(1, count + 1)]
 
 
 def _write(output: Path, network: CellNetwork, training: Cells) -> None:
