@@ -9,7 +9,7 @@ from hcs_daemon.intake.survey import SurveyedFile
 from hcs_daemon.plate import AcquisitionId, WellId
 from hcs_daemon.publish import channel_fit, quality
 from hcs_daemon.publish.channel_fit import TRAITS, Floats, traits_of
-from hcs_daemon.publish.quality import PictureRow, picture_row, picture_table
+from hcs_daemon.publish.quality import CONTEXT, PictureRow, picture_row, picture_table
 from hcs_daemon.terminal import counted
 
 WELLS_NAMED = 12
@@ -70,9 +70,12 @@ class PlatePictures:
         return channel_fit.judge(places, traits, channels).words
 
     @property
-    def wells(self) -> int:
-        """How many wells have an accepted picture."""
-        return len({well for well, _, _ in self._pictures})
+    def extent(self) -> str:
+        """How many wells have an accepted picture; empty for none."""
+        wells = len({well for well, _, _ in self._pictures})
+        sites = len({(well, site) for well, site, _ in self._pictures})
+        how = "too few to hold against each other" if sites < CONTEXT else "beside each other"
+        return f"{counted(wells, 'well')}, {how}" if wells else ""
 
 
 def title_of(acquisition: AcquisitionId) -> str:

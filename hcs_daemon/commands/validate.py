@@ -216,22 +216,18 @@ def _tell(seen: Survey, books: Mapping[_Where, DepthBook | None], verdicts: Mapp
 
 
 LEGEND = (
-    "sure: no probability, but how many planes bear the verdict out, each halving what lacks of 100%; focus: variance"
-    " of the Laplacian over that of the pixels, larger is sharper; more in docs/forensics.md and docs/quality.md"
+    "sure: how many planes bear the verdict out, each halving the doubt; no probability. focus: variance of the"
+    " Laplacian over that of the pixels, larger is sharper. See docs/forensics.md and docs/quality.md"
 )
 
 
 def _tell_pictures(acquisition: AcquisitionId, pictures: PlatePictures) -> None:
     """How good a plate's pictures are; nothing of one without an accepted picture."""
-    if not pictures.wells:
+    if not pictures.extent:
         return
     lines = list(pictures.words())
-    beside = f"{counted(pictures.wells, 'well')}, beside each other"
-    say(
-        printable(
-            f"{title_of(acquisition)}: picture quality of {beside}: {'' if lines else 'nothing is flagged'}".rstrip()
-        )
-    )
+    said = "" if lines else " nothing is flagged"
+    say(printable(f"{title_of(acquisition)}: picture quality of {pictures.extent}:{said}"))
     for line in lines:
         say(f"  {printable(line)}")
     say()
