@@ -10,13 +10,23 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from fakes import CHANNELS
-from hcs_daemon.publish.page import Block, Image, Rect, Words
-from hcs_daemon.publish.palette import BAD, DEMONSTRATION, channel_colours
+from hcs_daemon.publish.page import Block, Image, Rect, Strip, Words
+from hcs_daemon.publish.palette import BAD, CONTROL_GREY, DEMONSTRATION, INK, channel_colours
 from hcs_daemon.publish.pictures import blend, draw_well, mass_levels, outline, stretch
 from hcs_daemon.publish.studio import WellPicture
 from hcs_daemon.publish.well_page import Page, lay_out
 from hcs_daemon.vocabulary import WellStatus
-from pictured import CONTRAST, attribution_of, decoded, explained_picture, model, site_panels_of, well_result
+from pictured import (
+    CONTRAST,
+    attribution_of,
+    decoded,
+    explained_picture,
+    model,
+    site_panels_of,
+    site_result,
+    verdict,
+    well_result,
+)
 
 Rgb = NDArray[np.uint8]
 COLOURS = dict(zip(CHANNELS, (colour for colour, _ in channel_colours(CHANNELS)), strict=True))
@@ -84,6 +94,21 @@ def test_a_well_without_pixels_gets_a_page_too() -> None:
 def test_panels_of_other_channels_are_refused() -> None:
     with pytest.raises(ValueError, match="4 panels, but 5 channels"):
         draw_well(replace(explained_picture(), panels=site_panels_of(4)))
+
+
+def test_a_site_that_disagrees_is_an_open_dot_and_the_interval_a_band() -> None:
+    sites = [site_result(1, (0.0, 2.0, 0.0)), site_result(2, (2.0, 1.0, 0.0), "control")]
+    certain = verdict().model_copy(update={"interval": (0.4, 0.9)})
+    picture = explained_picture(site_results=sites, prediction=certain)
+    strip = next(item for item in lay_out(picture).items if isinstance(item, Strip))
+    pixels = decoded(draw_well(picture))
+    middle_row = strip.rect.y + strip.rect.height // 2
+    (agreeing, _), (open_, _) = strip.sites
+    assert tuple(pixels[middle_row, agreeing]) == INK
+    assert tuple(pixels[middle_row, open_]) == (255, 255, 255)
+    assert (cut(pixels, strip.rect) == BAD).all(axis=2).any()
+    assert strip.band is not None
+    assert tuple(pixels[strip.rect.y, sum(strip.band) // 2]) == CONTROL_GREY
 
 
 # ---- channels

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fakes import CHANNELS
 from hcs_daemon.publish.documents import DEMONSTRATION
 from hcs_daemon.publish.lettering import line_height, width
-from hcs_daemon.publish.page import SMALL, Bar, Block, Image, Item, Rect, Words
+from hcs_daemon.publish.page import SMALL, Bar, Block, Image, Item, Rect, Strip, Words
 from hcs_daemon.publish.schemas import ContentEntry, LackingEntry, QualityEntry, SitesEntry
 from hcs_daemon.publish.studio import WellPicture
 from hcs_daemon.publish.well_page import MIDDLE_PX, Page, lay_out
@@ -137,6 +137,9 @@ def test_nothing_overlaps_leaves_the_page_or_is_cut_off(picture: WellPicture) ->
         if isinstance(item, Image):
             assert overlapping(item.inside) == []
             assert all(item.rect.holds(found.rect) for found in item.inside)
+        if isinstance(item, Strip):
+            columns = [*(item.band or ()), item.well, *(column for column, _ in item.sites)]
+            assert all(item.rect.x <= column < item.rect.right for column in columns)
         if isinstance(item, Bar):
             columns = [item.zero, item.end, *(item.whisker or ())]
             assert all(item.rect.x <= column < item.rect.right for column in columns)
@@ -240,8 +243,11 @@ def test_the_outlines_are_defined_beside_them() -> None:
 def test_a_failed_check_is_named_where_the_outlines_would_be() -> None:
     page = lay_out(explained_picture(passed=False))
     assert not page.outlined
-    assert words_of(page, "failed check") == "No outlines: the explanation failed: completeness"
-    assert "FAILED: completeness error 12 % (at most 5 %)" in words_of(page, "checks")
+    assert words_of(page, "failed check") == "No outlines, failed check: completeness"
+    checks = words_of(page, "checks")
+    assert "Checks FAILED" in checks
+    assert "\N{BALLOT X} completeness error 12 % (at most 5 %)" in checks
+    assert "\N{CHECK MARK} deletion 0.21 below random 0.48" in checks
 
 
 def test_an_attribution_that_speaks_against_the_verdict_everywhere_is_not_outlined() -> None:
@@ -275,7 +281,118 @@ def test_whiskers_span_the_spread_over_the_references() -> None:
     assert words_of(page, "value ER") == "\N{MINUS SIGN}0.90 ± 0.20"
 
 
+def test_of_sampled_shares_the_whiskers_are_the_standard_error() -> None:
+    found = explanation()
+    (entry,) = found.sites
+    sampled = entry.model_copy(update={"channel_error": dict.fromkeys(CHANNELS, 0.3)})
+    page = lay_out(explained_picture(explanation=found.model_copy(update={"sites": [sampled]})))
+    assert words_of(page, "value Mito") == "+2.40 ± 0.30"
+    assert bars(page)["Mito"].whisker is not None
+    assert "whiskers: standard error of the sampling" in words_of(page, "shares caption")
+
+
+def test_an_explanation_whose_result_names_a_failed_check_is_not_outlined() -> None:
+    picture = replace(explained_picture(passed=False), attribution=attribution_of(passed=True))
+    page = lay_out(picture)
+    assert not page.outlined
+    assert "completeness" in words_of(page, "failed check")
+
+
+def test_every_failed_check_is_named_on_the_picture() -> None:
+    found = explanation(passed=False)
+    (entry,) = found.sites
+    names = ["completeness", "efficiency", "change", "deletion", "insertion", "randomisation"]
+    checks = entry.checks.model_copy(update={"failed": names, "insertion_auc": 0.3})
+    page = lay_out(
+        explained_picture(
+            explanation=found.model_copy(update={"sites": [entry.model_copy(update={"checks": checks})]}),
+            passed=False,
+        )
+    )
+    for place in ("failed check", "checks"):
+        said = words_of(page, place)
+        for words in ("completeness", "efficiency", "explain no change", "deletion", "insertion", "random weights"):
+            assert words in said
+
+
+def test_checks_of_a_version_that_named_none_are_not_marked() -> None:
+    found = explanation(passed=False)
+    (entry,) = found.sites
+    checks = entry.checks.model_copy(update={"failed": []})
+    unnamed = found.model_copy(update={"sites": [entry.model_copy(update={"checks": checks})]})
+    page = lay_out(explained_picture(explanation=unnamed, passed=False))
+    assert "the checks failed" in words_of(page, "failed check")
+    assert "\N{BALLOT X}" not in all_words(page)
+    assert "\N{CHECK MARK}" not in all_words(page)
+
+
+def test_how_much_of_the_map_lies_on_cells_stands_beside_how_much_they_cover() -> None:
+    found = explanation()
+    (entry,) = found.sites
+    checks = entry.checks.model_copy(update={"on_cells": 0.7, "cells_area": 0.6})
+    measured = found.model_copy(update={"sites": [entry.model_copy(update={"checks": checks})]})
+    page = lay_out(explained_picture(explanation=measured))
+    assert words_of(page, "on cells") == "70 % of the map on cells (60 % of the field)"
+    assert words_of(lay_out(explained_picture()), "on cells") == ""
+
+
+def test_a_long_name_of_a_channel_takes_two_lines() -> None:
+    name = "Lysosomal membrane"
+    channels = [*CHANNELS[:-1], name]
+    shares = dict(zip(channels, SHARES.values(), strict=True))
+    page = lay_out(explained_picture(channels=channels, explanation=explanation(shares)))
+    share = next(item for item in page.items if isinstance(item, Words) and item.role == f"share {name}")
+    assert share.lines == ("Lysosomal", "membrane")
+    assert bars(page)[name].rect.height == share.rect.height
+
+
 # ---- the verdict
+
+
+def strip_of(page: Page) -> Strip:
+    return next(item for item in page.items if isinstance(item, Strip))
+
+
+def test_the_interval_stands_beside_the_verdict_where_there_is_room() -> None:
+    certain = verdict().model_copy(update={"interval": (0.81, 0.97)})
+    words = "95 % interval over the sites 0.81\N{EN DASH}0.97"
+    page = lay_out(explained_picture(prediction=certain))
+    found = {item.role: item for item in page.items if isinstance(item, Words)}
+    assert words_of(page, "interval") == words
+    assert found["interval"].rect.y < found["verdict"].rect.bottom
+    long = verdict("a label of very many letters " * 3).model_copy(update={"interval": (0.81, 0.97)})
+    page = lay_out(explained_picture(prediction=long))
+    found = {item.role: item for item in page.items if isinstance(item, Words)}
+    assert words_of(page, "interval") == words
+    assert found["interval"].rect.y >= found["verdict"].rect.bottom
+
+
+def test_the_sites_stand_on_an_axis_of_probability_and_those_that_disagree_are_named() -> None:
+    sites = [
+        site_result(1, (0.0, 3.0, 0.0)),
+        site_result(2, (2.0, 2.0, -50.0)),
+        site_result(7, (9.0, 0.0, 0.0), "control"),
+    ]
+    certain = verdict().model_copy(update={"interval": (0.25, 1.0), "disagreeing_sites": [7]})
+    page = lay_out(explained_picture(site_results=sites, prediction=certain))
+    strip = strip_of(page)
+    assert [agrees for _, agrees in strip.sites] == [True, True, False]
+    columns = [column for column, _ in strip.sites]
+    assert strip.band is not None
+    low, high = strip.band
+    per_share = (high - low) / 0.75
+    zero = high - per_share
+    assert [(column - zero) / per_share for column in columns] == pytest.approx([0.909, 0.5, 0.0], abs=0.01)
+    assert (strip.well - zero) / per_share == pytest.approx(0.93, abs=0.01)
+    assert "another class first (site 7 control)" in words_of(page, "sites caption")
+
+
+def test_one_site_and_a_well_without_verdict_have_no_axis() -> None:
+    for picture in (
+        explained_picture(),
+        explained_picture(prediction=None, site_results=[site_result(1), site_result(2)]),
+    ):
+        assert not [item for item in lay_out(picture).items if isinstance(item, Strip)]
 
 
 def test_one_site_is_said_to_be_one() -> None:
@@ -349,6 +466,12 @@ def test_the_planes_that_a_site_lacks_are_named_with_their_steps() -> None:
     assert "site 5: accepted DNA; not there Mito" in said
 
 
+def test_a_plate_name_of_two_lines_is_not_cut() -> None:
+    name = "BR00143976-screening-campaign-2026-phase-2-batch-17-repeat-of-failed-plate-see-journal"
+    title = words_of(lay_out(explained_picture(plate=name)), "title")
+    assert title.replace(" ", "") == f"{name}·B03"
+
+
 def test_a_long_plate_name_is_cut_before_the_well() -> None:
     title = words_of(lay_out(explained_picture(plate="plate " * 60)), "title")
     assert title.endswith("… · B03")
@@ -412,10 +535,16 @@ def test_a_problem_that_is_a_warning_already_is_not_said_twice() -> None:
     assert words_of(page, "Warnings") == "Warnings (2)"
 
 
-def test_thirty_warnings_are_counted_where_they_are_not_told() -> None:
-    page = lay_out(explained_picture(warnings=[f"warning {number}" for number in range(30)]))
-    assert words_of(page, "Warnings") == "Warnings (30)"
-    assert words_of(page, "Warnings lines").endswith("and 15 more")
+def test_fifty_warnings_are_counted_where_they_are_not_told() -> None:
+    page = lay_out(explained_picture(warnings=[f"warning {number}" for number in range(50)]))
+    assert words_of(page, "Warnings") == "Warnings (50)"
+    assert words_of(page, "Warnings lines").endswith("and 11 more")
+
+
+def test_a_long_warning_is_wrapped_and_not_cut() -> None:
+    warning = " ".join(f"word{number}" for number in range(120))
+    page = lay_out(explained_picture(warnings=[warning]))
+    assert words_of(page, "Warnings lines") == warning
 
 
 def test_without_control_and_shares_the_channels_take_their_room() -> None:

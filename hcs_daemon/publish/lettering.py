@@ -101,9 +101,12 @@ def _fitting(words: str, room_px: int, size_px: int, *, bold: bool) -> int:
 
 
 def _line_end(words: str, room_px: int, size_px: int, *, bold: bool) -> int:
-    """Where the first line ends: at a space if there is one, never at 0."""
+    """Where the first line ends: at a space if there is one, else after a hyphen or the like, never at 0."""
     fitting = _fitting(words, room_px, size_px, bold=bold)
     if fitting == len(words):
         return fitting
     space = words.rfind(" ", 0, fitting + 1)
-    return space if space > 0 else max(1, fitting)
+    if space > 0:
+        return space
+    joint = max(words.rfind(sign, 0, fitting) for sign in "-_/")
+    return joint + 1 if joint > 0 else max(1, fitting)

@@ -92,7 +92,21 @@ class Bar:
     whisker: tuple[int, int] | None
 
 
-Item = Words | Block | Image | Bar
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """A well's sites on an axis of probability, by columns of the page.
+
+    band: from, to of the well's interval; None where there is none. well: the well's own. sites: each site's own, and
+    whether its first class is the well's.
+    """
+
+    rect: Rect
+    band: tuple[int, int] | None
+    well: int
+    sites: tuple[tuple[int, bool], ...]
+
+
+Item = Words | Block | Image | Bar | Strip
 
 
 class Column:

@@ -14,8 +14,8 @@ from PIL import ImageDraw
 from scipy import ndimage
 
 from hcs_daemon.publish.lettering import font, line_height, width
-from hcs_daemon.publish.page import Bar, Block, Image, Item, Rect, Words
-from hcs_daemon.publish.palette import INK, PAPER, TAG, Colour, channel_colours
+from hcs_daemon.publish.page import Bar, Block, Image, Item, Rect, Strip, Words
+from hcs_daemon.publish.palette import BAD, CONTROL_GREY, INK, PAPER, RULE, TAG, Colour, channel_colours
 from hcs_daemon.publish.panels import AttributionPanels, SitePanels
 from hcs_daemon.publish.studio import WellPicture, own_range
 from hcs_daemon.publish.well_page import (
@@ -30,6 +30,8 @@ from hcs_daemon.publish.well_page import (
 )
 
 INNER_LINE_PX, OUTER_LINE_PX = 2.6, 1.3
+SITE_PX = 6
+"""Radius of the dot that stands for a site."""
 HALO_PX = 1.2
 """Dark on either side of a white outline, so that it is seen on bright cells too."""
 
@@ -117,6 +119,8 @@ class _Painter:
                 self._show(item)
             case Bar():
                 self._bar(item)
+            case Strip():
+                self._strip(item)
 
     def _write(self, words: Words) -> None:
         """Every line is clipped to its box: whatever a letter does, it stays off its neighbours."""
@@ -147,6 +151,21 @@ class _Painter:
             self._pen.line((bar.whisker[0], middle, bar.whisker[1], middle), INK, 2)
             for end in bar.whisker:
                 self._pen.line((end, middle - 4, end, middle + 4), INK)
+
+    def _strip(self, strip: Strip) -> None:
+        rect = strip.rect
+        middle = rect.y + rect.height // 2
+        if strip.band is not None:
+            self._pen.rectangle((strip.band[0], rect.y, strip.band[1], rect.bottom - 1), CONTROL_GREY)
+        self._pen.line((rect.x, middle, rect.right - 1, middle), RULE)
+        self._pen.line((strip.well, rect.y, strip.well, rect.bottom - 1), INK, 2)
+        for column, agrees in sorted(strip.sites, key=lambda site: not site[1]):  # what disagrees is drawn above
+            x = min(max(rect.x + SITE_PX, column), rect.right - 1 - SITE_PX)
+            around = (x - SITE_PX, middle - SITE_PX, x + SITE_PX, middle + SITE_PX)
+            if agrees:
+                self._pen.ellipse(around, INK, outline=PAPER)
+            else:
+                self._pen.ellipse(around, PAPER, outline=BAD, width=3)
 
     def _show(self, image: Image) -> None:
         rect = image.rect

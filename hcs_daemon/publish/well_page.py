@@ -4,14 +4,14 @@ Boxes never overlap and never leave the page, whatever the lengths of names and 
 ellipsis or counted ("and 12 more"), and the page grows downwards.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import isfinite
 
 import numpy as np
 
 from hcs_daemon.publish import well_words
-from hcs_daemon.publish.lettering import MINUS, elide, line_height, width, wrap, wrap_all
+from hcs_daemon.publish.lettering import ELLIPSIS, MINUS, elide, line_height, width, wrap, wrap_all
 from hcs_daemon.publish.page import (
     BODY,
     HEADING,
@@ -24,6 +24,7 @@ from hcs_daemon.publish.page import (
     Image,
     Item,
     Rect,
+    Strip,
     Words,
 )
 from hcs_daemon.publish.palette import (
@@ -38,7 +39,7 @@ from hcs_daemon.publish.palette import (
     Colour,
     channel_colours,
 )
-from hcs_daemon.publish.schemas import SiteExplanationEntry, WellResult
+from hcs_daemon.publish.schemas import ChecksEntry, SiteExplanationEntry, WellResult
 from hcs_daemon.publish.studio import WellPicture
 
 PAGE_WIDTH = 1600
@@ -53,6 +54,8 @@ CELL_GAP = 16
 FEW_CHANNELS = 8
 """More stand three to a row instead of two."""
 COLOUR_BAR_PX = 8
+AXIS_INSET_PX = 10
+"""From a column's edges to the ends of its axis of probability: a dot at the end stays inside."""
 COMPOSITE_CHANNELS = 3
 INNER_MASS, OUTER_MASS = 0.3, 0.6
 """What shares of the positive attribution the two outlines hold."""
@@ -60,9 +63,18 @@ SMOOTHING_UM = 8.0
 """Standard deviation of the Gaussian that attributions are smoothed with: about the radius of a nucleus."""
 SMOOTHING_SHARE = 0.01
 """The same as a share of the field's longest side, where the pixel size is not known."""
+ASCENT = 0.93
+"""From the top of a line to the foot of its letters, as a share of their size."""
+SCALE_ROOM_PX = 60
+"""Kept free of other words above the lower edge of an image with a scale bar."""
 ROUND = (1, 2, 5)
-MOST_LINES = 16
+MOST_LINES = 40
 """Of warnings, and as many of rejections."""
+HELD, FAILED = "\N{CHECK MARK} ", "\N{BALLOT X} "
+STRIP_PX = 26
+NAME_LINES = 2
+"""That a channel's name may take."""
+ROW_PX = line_height(BODY) + 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +126,15 @@ def composite_channels(picture: WellPicture) -> tuple[int, ...]:
 def is_outlined(picture: WellPicture) -> bool:
     """Whether there is an attribution of the site shown that holds its checks and has anything positive."""
     panels, attribution = picture.panels, picture.attribution
-    if panels is None or attribution is None or attribution.site != panels.site or not attribution.passed:
+    if panels is None or attribution is None or attribution.site != panels.site or fails_checks(picture):
         return False
     return bool((np.nan_to_num(attribution.heat).sum(axis=0) > 0).any())
+
+
+def fails_checks(picture: WellPicture) -> bool:
+    """Whether a check failed of the explanation that is at hand, or of the one in the result."""
+    attribution, found = picture.attribution, well_words.explained(picture)
+    return (attribution is not None and not attribution.passed) or (found is not None and not found.checks.passed)
 
 
 def page_scale(picture: WellPicture) -> float | None:
@@ -142,22 +160,42 @@ def _is_size(um: float) -> bool:
 def _head(head: Column, picture: WellPicture) -> None:
     result = picture.result
     end = well_words.title_end(result)
-    plate = elide(result.plate, head.room - width(end, TITLE, bold=True), TITLE, bold=True)
-    head.say("title", [plate + end], TITLE, bold=True)
+    lines = wrap(result.plate + end, head.room, TITLE, bold=True)
+    if lines[-1].endswith(ELLIPSIS):
+        lines = [elide(result.plate, head.room - width(end, TITLE, bold=True), TITLE, bold=True) + end]
+    head.say("title", lines, TITLE, bold=True)
     head.paragraph("content", well_words.contents(result), HEADING, most=2)
     prediction = result.prediction
     if prediction is None:
         _no_verdict(head, result)
     else:
-        label, share = well_words.verdict(result)
-        number = f"  {share}" if share else ""
-        label = elide(label, head.room - width(number, VERDICT, bold=True), VERDICT, bold=True)
-        head.say("verdict", [label + number], VERDICT, bold=True, colour=INK if share else WARNING)
+        _verdict(head, result)
         head.paragraph("support", well_words.support(result), colour=FAINT)
     head.paragraph("status", well_words.status(result), bold=True, colour=BAD)
     if result.model.demonstration:
         head.gap(8)
         head.say("demonstration", [well_words.DEMONSTRATION_BAND], HEADING, bold=True, fill=DEMONSTRATION, pad=6)
+
+
+def _verdict(head: Column, result: WellResult) -> None:
+    """The label with its probability, and beside it, or below where there is no room, the interval."""
+    label, share = well_words.verdict(result)
+    number = f"  {share}" if share else ""
+    label = elide(label, head.room - width(number, VERDICT, bold=True), VERDICT, bold=True)
+    y, wide = head.y, width(label + number, VERDICT, bold=True)
+    colour = INK if share else WARNING
+    interval = well_words.interval(result) if share else ""
+    if wide + GUTTER + width(interval, BODY) > head.room or not interval:
+        head.say("verdict", [label + number], VERDICT, bold=True, colour=colour)
+        head.paragraph("interval", interval, colour=FAINT)
+        return
+    rect = Rect(head.x, y, wide, line_height(VERDICT))
+    beside = Rect(rect.right + GUTTER, y + round(ASCENT * (VERDICT - BODY)), 0, line_height(BODY))
+    beside = replace(beside, width=head.x + head.room - beside.x)
+    head.put(
+        Words(rect, "verdict", (label + number,), VERDICT, bold=True, colour=colour),
+        Words(beside, "interval", (interval,), BODY, colour=FAINT),
+    )
 
 
 def _no_verdict(head: Column, result: WellResult) -> None:
@@ -185,6 +223,7 @@ class _Body:
     def with_pixels(cls, picture: WellPicture, y: int) -> "_Body":
         main = Column(MARGIN, y, MAIN_PX)
         _main(main, picture)
+        _sites(main, picture)
         middle = Column(main.x + main.room + GUTTER, y, MIDDLE_PX)
         _reference(middle, picture)
         _shares(middle, picture)
@@ -213,10 +252,11 @@ def _main(column: Column, picture: WellPicture) -> None:
     height = round(panels.pixels.shape[1] * fit(panels.pixels.shape, MAIN_PX, MAIN_PX))
     rect = Rect(column.x, column.y, MAIN_PX, max(LEAST_PX, height))
     inside: list[Words | Block] = [*_scale_bar(rect, page_scale(picture))]
-    if picture.attribution is not None and not picture.attribution.passed:
+    if picture.attribution is not None and fails_checks(picture):
         found = well_words.explained(picture)
         why = well_words.failed_checks(found.checks if found else None)
-        lines = wrap(f"No outlines: the explanation {why}", rect.width - 24, BODY, most_lines=2)
+        free = rect.height - 12 - SCALE_ROOM_PX
+        lines = wrap(f"No outlines, {why}", rect.width - 24, BODY, most_lines=max(1, free // line_height(BODY)))
         inside.append(_tag(rect.x + 6, rect.y + 6, "failed check", lines, BODY))
     column.put(Image(rect, "composite", inside=tuple(inside)))
     column.gap(6)
@@ -247,9 +287,42 @@ def _outline_caption(picture: WellPicture) -> str:
         )
     if picture.attribution is None:
         return "No outlines: this site was not explained."
-    if picture.attribution.passed:
+    if not fails_checks(picture):
         return "No outlines: nothing in this site speaks for the verdict."
     return "No outlines: an explanation that fails its checks may point to the wrong places."
+
+
+def _sites(column: Column, picture: WellPicture) -> None:
+    """Each site's own probability on an axis from 0 to 1, beside the well's and its interval."""
+    result, prediction = picture.result, picture.result.prediction
+    own = well_words.own_probabilities(result)
+    if prediction is None or len(own) < 2:
+        return
+    column.gap(14)
+    column.say("sites heading", [f"Sites ({len(own)})"], HEADING, bold=True)
+    column.gap(4)
+    axis = _Axis(column.x + AXIS_INSET_PX, column.room - 2 * AXIS_INSET_PX, 0.0, 1.0)
+    interval = prediction.interval
+    agree = [site.label == prediction.first for site in result.site_results]
+    column.put(
+        Strip(
+            Rect(column.x, column.y, column.room, STRIP_PX),
+            (axis.at(interval[0]), axis.at(interval[1])) if interval else None,
+            axis.at(prediction.probabilities.get(prediction.first, 0.0)),
+            tuple((axis.at(share), agrees) for share, agrees in zip(own, agree, strict=True)),
+        )
+    )
+    column.put(*(axis.tick(value, f"{value:g}", column.y) for value in (0.0, 0.5, 1.0)))
+    band = " Grey: its 95 % interval." if interval else ""
+    others = well_words.disagreeing(result)
+    open_ = f" Open: another class first ({others})." if others else ""
+    column.paragraph(
+        "sites caption",
+        f"Each site's own probability of “{prediction.first}”. Line: the well's.{band}{open_}",
+        SMALL,
+        colour=FAINT,
+        most=6,
+    )
 
 
 def _reference(column: Column, picture: WellPicture) -> None:
@@ -288,15 +361,14 @@ def _grid(column: Column, picture: WellPicture) -> None:
         row, place = divmod(index, across)
         cell = Rect(column.x + place * (side + CELL_GAP), top + row * (side + CELL_GAP), side, side)
         bar = Block(Rect(cell.x, cell.y, side, COLOUR_BAR_PX), f"colour bar {channel}", colour)
-        name = _tag(
-            cell.x, bar.rect.bottom, f"name {channel}", [elide(channel, side - 8, SMALL, bold=True)], SMALL, bold=True
-        )
+        lines = wrap(channel, side - 8, SMALL, bold=True, most_lines=NAME_LINES) or [""]
+        name = _tag(cell.x, bar.rect.bottom, f"name {channel}", lines, SMALL, bold=True)
         raw = elide(well_words.raw_range(picture, index), side - 8, SMALL)
         below = cell.bottom - line_height(SMALL) - 2
         range_ = _tag(cell.x, below, f"range {channel}", [raw], SMALL)
         column.put(Image(cell, "grey", index, (bar, name, range_)))
     column.gap(6)
-    column.paragraph("grid caption", _contrast_caption(picture), SMALL, colour=FAINT)
+    column.paragraph("grid caption", _contrast_caption(picture), SMALL, colour=FAINT, most=9)
 
 
 def _contrast_caption(picture: WellPicture) -> str:
@@ -312,7 +384,7 @@ def _tag(x: int, y: int, role: str, lines: Sequence[str], size_px: int, *, bold:
     """White words on dark, as narrow as they are, to stand on an image."""
     wide = max(width(line, size_px, bold=bold) for line in lines)
     rect = Rect(x, y, wide + 8, len(lines) * line_height(size_px) + 2)
-    return Words(rect, role, tuple(lines), size_px, bold, PAPER, TAG, pad=1, align="centre")
+    return Words(rect, role, tuple(lines), size_px, bold, PAPER, TAG, 1, "centre" if len(lines) == 1 else "left")
 
 
 def _scale_bar(rect: Rect, um_per_px: float | None) -> tuple[Words | Block, ...]:
@@ -353,7 +425,7 @@ def _shares(column: Column, picture: WellPicture) -> None:
     if explanation is None or found is None:
         return
     column.say("shares heading", ["Channel shares"], HEADING, bold=True)
-    whiskers = "; whiskers: standard deviation over the references" if found.channel_spread else ""
+    whiskers = f"; whiskers: {_spread(found)[1]}" if _spread(found)[0] else ""
     change = well_words.share(found.change.to - found.change.from_, None)
     column.paragraph(
         "shares caption",
@@ -361,34 +433,58 @@ def _shares(column: Column, picture: WellPicture) -> None:
         f"in all {change}{whiskers}",
         SMALL,
         colour=FAINT,
-        most=5,
+        most=9,
     )
     column.gap(8)
     _bars(column, picture, found)
     column.gap(8)
-    passed = found.checks.passed
-    column.paragraph("checks", well_words.checks(found.checks), SMALL, colour=GOOD if passed else BAD, most=5)
+    _checks(column, found.checks)
+
+
+def _spread(found: SiteExplanationEntry) -> tuple[Mapping[str, float], str]:
+    """Each share's whisker to either side, and what it is; empty where none is known."""
+    if found.channel_spread is not None:
+        return found.channel_spread, "standard deviation over the references"
+    return found.channel_error or {}, "standard error of the sampling"
+
+
+def _checks(column: Column, checks: ChecksEntry) -> None:
+    """Whether the explanation holds, and each check with a sign and its numbers."""
+    words = "Checks passed" if checks.passed else "Checks FAILED"
+    column.say("checks", [words], SMALL, bold=True, colour=GOOD if checks.passed else BAD)
+    for said, holds in well_words.checks(checks):
+        sign = "" if holds is None else HELD if holds else FAILED
+        column.paragraph("checks", sign + said, SMALL, colour=BAD if holds is False else FAINT)
+    column.paragraph("on cells", well_words.on_cells(checks), SMALL, colour=FAINT)
 
 
 def _bars(column: Column, picture: WellPicture, found: SiteExplanationEntry) -> None:
     channels = [channel for channel in picture.result.channels if channel in found.channel_shapley]
     colours = dict(zip(picture.result.channels, channel_colours(picture.result.channels), strict=True))
-    spread = found.channel_spread or {}
+    spread = _spread(found)[0]
     values = {channel: found.channel_shapley[channel] for channel in channels}
     said = {channel: well_words.share(values[channel], spread.get(channel)) for channel in channels}
-    names_px = min(column.room // 4, max((width(name, BODY) for name in channels), default=0))
+    names_px = min(column.room * 3 // 10, max((width(name, BODY) for name in channels), default=0))
     said_px = min(column.room * 2 // 5, max((width(words, SMALL) for words in said.values()), default=0))
     axis = _Axis.of(
         column.x + names_px + 12,
         column.room - names_px - said_px - 24,
         [end for name in channels for end in _ends(values[name], spread.get(name, 0.0))],
     )
-    row_px = line_height(BODY) + 6
+    names = {channel: _share_name(channel, names_px) for channel in channels}
     for channel in channels:
         y = column.y
+        lines, size_px = names[channel]
+        row_px = max(ROW_PX, len(lines) * line_height(size_px) + 6)
         low, high = _ends(values[channel], spread.get(channel, 0.0))
         column.put(
-            Words(Rect(column.x, y, names_px, row_px), f"share {channel}", (elide(channel, names_px, BODY),), pad=3),
+            Words(
+                Rect(column.x, y, names_px, row_px),
+                f"share {channel}",
+                lines,
+                size_px,
+                pad=_to_middle(row_px, size_px, len(lines)),
+            ),
             Bar(
                 Rect(axis.x, y, axis.room, row_px),
                 channel,
@@ -403,11 +499,23 @@ def _bars(column: Column, picture: WellPicture, found: SiteExplanationEntry) -> 
                 (elide(said[channel], said_px, SMALL),),
                 SMALL,
                 colour=FAINT,
-                pad=4,
+                pad=_to_middle(row_px, SMALL),
                 align="right",
             ),
         )
     column.put(*axis.ticks(column.y))
+
+
+def _to_middle(row_px: int, size_px: int, lines: int = 1) -> int:
+    """Pixels above lines that stand in the middle of a row."""
+    return (row_px - lines * line_height(size_px)) // 2
+
+
+def _share_name(channel: str, room_px: int) -> tuple[tuple[str, ...], int]:
+    """Its lines, and their size: smaller, and several, where one does not take it."""
+    if width(channel, BODY) <= room_px:
+        return (elide(channel, room_px, BODY),), BODY
+    return tuple(wrap(channel, room_px, SMALL, most_lines=NAME_LINES)), SMALL
 
 
 def _ends(value: float, spread: float) -> tuple[float, float]:
@@ -439,11 +547,11 @@ class _Axis:
         """Zero, and a round number on the longer side if it has room."""
         farthest = self.high if self.high >= -self.low else self.low
         step = float(np.copysign(_round_below(abs(farthest)), farthest))
-        zero, other = self._tick(0.0, y), self._tick(step, y)
+        zero, other = self.tick(0.0, "0", y), self.tick(step, f"{step:+g}".replace("-", MINUS), y)
         return [zero] if zero.rect.overlaps(other.rect) else [zero, other]
 
-    def _tick(self, value: float, y: int) -> Words:
-        words = f"{value:+g}".replace("-", MINUS) if value else "0"
+    def tick(self, value: float, words: str, y: int) -> Words:
+        """Words centred below a value."""
         wide = min(self.room, width(words, SMALL) + 2)
         x = min(max(self.x, self.at(value) - wide // 2), self.x + self.room - wide)
         lines = (elide(words, wide, SMALL),)
@@ -486,5 +594,5 @@ def _remarks(picture: WellPicture, body: _Body) -> tuple[list[Item], int]:
 def _section(column: Column, section: _Section) -> None:
     heading, paragraphs, colour = section
     column.say(heading, [f"{heading} ({len(paragraphs)})"], HEADING, bold=True)
-    lines = wrap_all(paragraphs, column.room, SMALL, most_lines=MOST_LINES)
+    lines = wrap_all(paragraphs, column.room, SMALL, most_lines=MOST_LINES, most_each=MOST_LINES)
     column.say(f"{heading} lines", lines, SMALL, colour=colour)

@@ -51,7 +51,7 @@ def support(result: WellResult) -> str:
             else f"the model gives no verdict · {counted(count, 'site')} in the profile"
         )
     said = ["hit"] if prediction.hit else []
-    said += [words for words in (novelty(result), interval(result)) if words]
+    said += [words for words in (novelty(result),) if words]
     if count <= 1:
         said.append("1 site")
     else:
@@ -175,21 +175,49 @@ def explained(picture: WellPicture) -> SiteExplanationEntry | None:
     return next((entry for entry in explanation.sites if entry.site == wanted), explanation.sites[0])
 
 
-def checks(found: ChecksEntry) -> str:
-    """Whether the explanation holds, with the numbers."""
-    deletion = f"deletion {_number(found.deletion_auc)} {_compared(found)} random {_number(found.random_deletion_auc)}"
-    return (
-        f"Checks {'passed' if found.passed else 'FAILED'}: "
-        f"completeness error {_percent(found.completeness_error)} ({_limit(COMPLETENESS_LIMIT)}), "
-        f"efficiency error {_percent(found.efficiency_error)} ({_limit(EFFICIENCY_LIMIT)}), {deletion}"
-    )
+def checks(found: ChecksEntry) -> list[tuple[str, bool | None]]:
+    """Each check with its numbers, and whether it holds; None where a version before did not name those that failed."""
+    failed = set(found.failed)
+    said = [
+        ("completeness", f"completeness error {_percent(found.completeness_error)} ({_limit(COMPLETENESS_LIMIT)})"),
+        ("efficiency", f"efficiency error {_percent(found.efficiency_error)} ({_limit(EFFICIENCY_LIMIT)})"),
+        (
+            "deletion",
+            f"deletion {_number(found.deletion_auc)} {_compared(found)} random {_number(found.random_deletion_auc)}",
+        ),
+    ]
+    if found.insertion_auc is not None:
+        beside = "hardly above" if "insertion" in failed else "above"
+        words = f"insertion {_number(found.insertion_auc)} {beside} deletion {_number(found.deletion_auc)}"
+        said.append(("insertion", words))
+    numbered = {name for name, _ in said}
+    said += [(name, _FAILED.get(name, name)) for name in found.failed if name not in numbered]
+    unnamed = not (found.passed or failed)
+    return [(words, None if unnamed else name not in failed) for name, words in said]
+
+
+def on_cells(found: ChecksEntry) -> str:
+    """How much of the map falls on cells; "" where it was not measured."""
+    if found.on_cells is None or found.cells_area is None:
+        return ""
+    return f"{100 * found.on_cells:.0f} % of the map on cells ({100 * found.cells_area:.0f} % of the field)"
+
+
+def disagreeing(result: WellResult) -> str:
+    """Which sites another class comes first in; "" where there is none."""
+    prediction = result.prediction
+    others = [site for site in result.site_results if prediction is not None and site.label != prediction.first]
+    said = [f"site {site.site} {site.label}" for site in others[:MOST_SITES]]
+    said += [f"and {len(others) - MOST_SITES} more"] if len(others) > MOST_SITES else []
+    return ", ".join(said)
 
 
 def failed_checks(found: ChecksEntry | None) -> str:
-    """Which checks failed, in a few words."""
+    """That checks failed and which, in a few words."""
     if found is None or not found.failed:  # a result of a version that did not name them
-        return "its checks failed"
-    return f"failed: {', '.join(_FAILED.get(name, name) for name in found.failed)}"
+        return "the checks failed"
+    many = "checks" if len(found.failed) > 1 else "check"
+    return f"failed {many}: {'; '.join(_FAILED.get(name, name) for name in found.failed)}"
 
 
 _FAILED = {
