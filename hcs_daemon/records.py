@@ -314,7 +314,7 @@ COMPLETENESS_LIMIT, EFFICIENCY_LIMIT = 0.05, 0.001
 """An explanation whose errors are larger fails its checks."""
 CHANGE_LIMIT = 0.5
 """So large a part of the site's contrast must be the change from the references, or nothing is explained."""
-INSERTION_LIMIT = 0.1
+INSERTION_LIMIT = 0.05
 """So much larger than the deletion area must the insertion area be, as a share of the fall in probability."""
 
 
@@ -380,11 +380,28 @@ class Attribution:
 
 
 @dataclass(frozen=True, slots=True)
+class Randomisation:
+    """What became of a network's maps and answers when its weights were randomised, once, when it was loaded.
+
+    maps_alike: rank correlation with its own maps, as more layers are randomised from the top; empty where it has no
+    weights. named: the share of its package's reference sites that it gives their own class; named_at_random: the
+    best of its copies with permuted weights; None where the references are too few to tell. problem: in words, why its
+    explanations are not to be relied upon; empty where they hold.
+    """
+
+    maps_alike: tuple[float, ...]
+    named: float | None
+    named_at_random: float | None
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFacts:
     """What the rest of the house may know about the model in use.
 
     classes: empty, and control_class too, for a model that only embeds: its wells have no verdict. novelty: how unlike
-    its training wells a well is; None where its package does not know.
+    its training wells a well is; None where its package does not know. randomisation: whether its explanations tell of
+    what it learned; None where nothing is explained.
     """
 
     name: str
@@ -400,6 +417,7 @@ class ModelFacts:
     container: str
     demonstration: bool
     novelty: Novelty | None = None
+    randomisation: Randomisation | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,19 @@ from hcs_daemon.config import Settings
 from hcs_daemon.device.attribution import Explainer
 from hcs_daemon.device.manifest import package_folder
 from hcs_daemon.device.package import Package, load_package, run_selftest
+from hcs_daemon.device.randomisation import randomise
 from hcs_daemon.device.tiling import Tiler, tensor_step, tiles_at_once
 from hcs_daemon.errors import SettingsError
-from hcs_daemon.records import Attribution, ExplainTask, ModelFacts, Prediction, Site, SiteReturned, StepRecord
+from hcs_daemon.records import (
+    Attribution,
+    ExplainTask,
+    ModelFacts,
+    Prediction,
+    Randomisation,
+    Site,
+    SiteReturned,
+    StepRecord,
+)
 from hcs_daemon.telemetry import Event, Telemetry, get_log
 from hcs_daemon.vocabulary import ExplanationResult, SiteOutcome, Stage
 
@@ -72,6 +82,8 @@ class Network:
             novelty=package.novelty,
         )
         self._move_to(device)
+        if self._explains:
+            self.facts = replace(self.facts, randomisation=self._randomised())
         telemetry.model_info.labels(manifest.name, manifest.version, manifest.weights_sha256).set(1)
 
     # ---- predictions
@@ -217,13 +229,32 @@ class Network:
         if self._explainer is None or target is None or against is None:
             return "explaining is switched off by explain.policy"
         try:
-            return self._explainer.explain(task.site, target, against)
+            return self._doubted(self._explainer.explain(task.site, target, against))
         except torch.OutOfMemoryError:
             self._telemetry.device_oom.inc()
             torch.cuda.empty_cache()
             return "the card ran out of memory"
         except Exception as error:  # noqa: BLE001 (a foreign program may raise anything, and its prediction stands)
             return f"the network raised {type(error).__name__}: {str(error)[:200]}"
+
+    def _randomised(self) -> Randomisation | None:
+        """What becomes of the maps when the weights are randomised; None where no map can be made at all."""
+        try:
+            return randomise(self._package, self._tiler, self._device)
+        except torch.OutOfMemoryError:
+            self._telemetry.device_oom.inc()
+            return None
+        except Exception as error:  # noqa: BLE001 (as in `_explained`: each explanation will say so)
+            self._log.warning(Event.EXPLANATION_FAILED, detail=f"the network raised {type(error).__name__}: {error}")
+            return None
+
+    def _doubted(self, found: Attribution | str) -> Attribution | str:
+        """An explanation, marked as failed where the package's explanations do not hold."""
+        randomisation = self.facts.randomisation
+        if isinstance(found, str) or randomisation is None or not randomisation.problem:
+            return found
+        failed = (*found.checks.failed, "randomisation")
+        return replace(found, checks=replace(found.checks, passed=False, failed=failed))
 
 
 _POISONED = "the card runs out of memory on this site alone, and on no other"
