@@ -235,6 +235,24 @@ def test_the_grid_of_a_jpeg_is_odd_and_the_same_averages_over_other_blocks_are_n
     assert "jpeg_grid" not in odd(np.clip(smooth + shifted + 1000, 0, 65535).astype(np.uint16))
 
 
+def test_a_grid_that_noise_alone_may_make_in_a_small_plane_is_not_odd() -> None:
+    pixels = np.random.default_rng(0).normal(1000, 30, (128, 256)) + np.kron(
+        np.random.default_rng(1).normal(0, 60, (16, 32)), np.ones((8, 8))
+    )
+    assert odd(pixels.astype(np.uint16)) == ("jpeg_grid",)
+    assert odd(pixels[:64].astype(np.uint16)) == ("jpeg_grid",)
+    assert odd(pixels[:120, :128].astype(np.uint16)) == ()
+
+
+@pytest.mark.parametrize(("full", "source"), [(255, "8-bit values"), (36000, "counts")])
+def test_a_comb_is_put_down_to_8_bits_only_where_it_has_no_more_levels(full: int, source: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, full, (1024, 1024))
+    proof = prove(gather((pixels * 1.7).astype(np.uint16)), 16)
+    assert proof is not None
+    assert f"{source} stretched by a factor or a curve" in proof.detail
+    assert ("scaling to 8 bits" in proof.hint) == (source == "8-bit values")
+
+
 def test_signed_values_are_odd_and_a_plane_that_reaches_below_the_middle_is_not() -> None:
     pixels = scene() // np.uint16(2) + np.uint16(32768)
     assert odd(pixels) == ("signed",)

@@ -25,6 +25,8 @@ _NEAR = 16
 _ROWS = 64
 """Differences between neighbours are taken on about so many rows, spread over the plane."""
 _GRID_PX, _GRID_CROP = 8, 256
+_GRID_PIXELS = 128 * 128
+"""In a smaller plane noise alone makes such a grid now and then."""
 _CHANCE_BITS = 20
 """A common step is believed when chance makes it once in 2**20 planes."""
 _GAPS, _COMB = 8, 0.1
@@ -110,7 +112,7 @@ def oddities(evidence: PlaneEvidence, declared: int) -> tuple[str, ...]:
         and evidence.at_bottom > evidence.pixels * _HOT
         and is_piled(evidence.at_bottom, evidence.above),
         "ceiling": evidence.highest + 1 < 1 << declared and is_piled(evidence.at_top, evidence.beneath),
-        "jpeg_grid": evidence.levels > _NEAR and evidence.grid > GRIDDED,
+        "jpeg_grid": evidence.levels > _NEAR and evidence.pixels >= _GRID_PIXELS and evidence.grid > GRIDDED,
         "signed": evidence.byte_order is not None and evidence.lowest >= 1 << (declared - 1) and declared == 16,
     }
     return tuple(name for name, found in odd.items() if found)
@@ -133,6 +135,9 @@ def cut_at(evidence: PlaneEvidence, declared: int) -> int | None:
 
 
 _RAW_HINT = "export the raw camera images, without scaling to 8 bits on the way; then write the file again"
+_STRETCHED_HINT = (
+    "export the raw camera images, without a gain, a gamma or another scale on the way; then write the file again"
+)
 _DEPTH_HINT = "set expect.bit_depth to what the camera gives, or find out what changed the values"
 
 
@@ -189,11 +194,11 @@ def _step_in_words(step: int, offset: int, distinct: int) -> str:
 def _combed(evidence: PlaneEvidence, declared: int) -> Proof | None:
     if declared <= 8 or evidence.gaps < _GAPS or evidence.comb_fraction <= _COMB:
         return None
-    source = "8-bit values" if evidence.levels <= 256 else "values of fewer bits"
+    source, hint = ("8-bit values", _RAW_HINT) if evidence.levels <= 256 else ("counts", _STRETCHED_HINT)
     return Proof(
         f"only {evidence.levels} distinct values between {evidence.lowest} and {evidence.highest}, with {evidence.gaps}"
         f" gaps between frequent ones, like the teeth of a comb: {source} stretched by a factor or a curve",
-        _RAW_HINT,
+        hint,
     )
 
 
