@@ -28,8 +28,8 @@ BLOCKS_ALONG = 9
 NOISE_SAMPLES = 2
 CELL_SIGMAS = 5.0
 """A pixel so many standard deviations of the noise above a channel's background belongs to a cell."""
-MOST_CELLS, FEWEST_CELLS = 0.95, 0.001
-"""Shares of a tile's pixels outside which that threshold found no background, or no cell, and Otsu's is taken."""
+MOST_CELLS = 0.95
+"""Where so large a share of a channel is above that, no background was found, and Otsu's threshold is taken."""
 _LEVELS = 128
 
 Floats = NDArray[np.float64]
@@ -179,7 +179,7 @@ def share_inside(heat: Pixel, mask: Mask) -> float | None:
 def foreground(tiles: Pixel) -> Mask:
     """(tiles, tile, tile): where any channel shows a cell. tiles: (tiles, channels, tile, tile).
 
-    Above a channel's background by `CELL_SIGMAS` of its noise; where that takes nearly all or nothing, above Otsu's
+    Above a channel's background by `CELL_SIGMAS` of its noise; where that takes nearly all, above Otsu's
     threshold (IEEE Transactions on Systems, Man and Cybernetics 9, 1979).
     """
     return np.asarray(
@@ -192,7 +192,7 @@ def _above(tiles: Pixel, sigma: float) -> Mask:
     centres = (edges[:-1] + edges[1:]) / 2
     # the background is the commonest level of the darker half of the range
     found = tiles > centres[counts[: _LEVELS // 2].argmax()] + CELL_SIGMAS * sigma
-    if not FEWEST_CELLS <= found.mean() <= MOST_CELLS:
+    if found.mean() > MOST_CELLS:
         found = tiles > _otsu(counts.astype(np.float64), centres)
     return np.asarray(found)
 
