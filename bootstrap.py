@@ -25,6 +25,7 @@ BENCHMARKS = (
     ("quality.py", "QUALITY.md"),
     ("forensics.py", "FORENSICS.md"),
     ("channels.py", "CHANNELS.md"),
+    ("explanations.py", "EXPLANATIONS.md"),
 )
 """In `benchmarks/`: the script, and the page that it writes."""
 CHECKS = (
