@@ -1,5 +1,6 @@
 """A real Opera Phenix site through `process`, with the demonstration model."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,24 @@ def test_the_shapley_values_sum_to_the_change_in_the_logit(result: Any) -> None:
     contrast = logits[result["explanation"]["target"]] - logits[result["explanation"]["against"]]
     assert site["change"]["to"] == pytest.approx(contrast, abs=1e-4)
     assert site["checks"]["efficiency_error"] <= 0.001
+
+
+def test_the_map_is_of_those_planes_and_sums_to_what_it_explains(plate: Path, result: Any) -> None:
+    path = plate / "explanations" / "C03.npz"
+    explained = result["explanation"]
+    (site,) = explained["sites"]
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == explained["maps_sha256"]
+    with np.load(path, allow_pickle=False) as maps:
+        assert maps["channels"].tolist() == CHANNELS
+        assert maps["sites"].tolist() == [3]
+        digests = {entry["channel"]: entry["sha256"] for entry in result["inputs"]}
+        assert maps["key_3"].tolist() == [digests[channel] for channel in CHANNELS]
+        logits = maps["heat_3"].astype(np.float64) * maps["unit_3"]
+        # the field, 1080 pixels of 0.598 µm
+        assert logits.shape[2] * maps["um_per_px_3"] == pytest.approx(1080 * 0.598, rel=0.01)
+        assert maps["passed_3"] == site["checks"]["passed"]
+    change = site["change"]["to"] - site["change"]["from"]
+    assert abs(logits.sum() - change) / abs(change) == pytest.approx(site["checks"]["completeness_error"], abs=1e-3)
 
 
 def test_the_result_says_that_the_model_is_for_demonstration(result: Any) -> None:
