@@ -145,7 +145,7 @@ def test_a_few_wells_that_are_all_right_do_not_make_a_verdict_certain() -> None:
     labels = np.array([0, 1] * 3)
     temperature = cautious_temperature(logits, labels)
     sure = 1 / (1 + np.exp(-4.0 / temperature))
-    assert sure == pytest.approx(4 / 5, abs=1e-3)  # (n + 1) / (n + 2) of three wells
+    assert sure == pytest.approx(7 / 8, abs=1e-3)  # (n + 1) / (n + 2) of six wells
 
 
 def test_a_mixture_of_controls_takes_each_channel_from_some_control_and_leaves_the_others_alone() -> None:

@@ -206,14 +206,12 @@ def best_temperature(logits: Scores, labels: NDArray[np.int64]) -> float:
 def cautious_temperature(logits: Scores, labels: NDArray[np.int64]) -> float:
     """The same for few wells: that all of them are right does not make a verdict certain.
 
-    Of n wells of a class the next one is right with (n + 1) / (n + 2), and that is what the logits are fitted to
-    (Platt, Advances in Large Margin Classifiers, 1999); the rest is shared by the other classes.
+    After n wells that were all right the next one is with (n + 1) / (n + 2): no more than that is what the logits are
+    fitted to (Platt, Advances in Large Margin Classifiers, 1999); the rest is shared by the other classes.
     """
-    classes = logits.shape[1]
-    wells = np.bincount(labels, minlength=classes)[labels]
-    right = (wells + 1) / (wells + 2)
-    targets = np.repeat(((1 - right) / (classes - 1))[:, None], classes, axis=1)
-    targets[np.arange(len(labels)), labels] = right
+    wells, classes = logits.shape
+    targets = np.full((wells, classes), 1 / (wells + 2) / (classes - 1))
+    targets[np.arange(wells), labels] = (wells + 1) / (wells + 2)
     return _temperature(logits, torch.from_numpy(targets))
 
 

@@ -29,7 +29,7 @@ from hcs_daemon.training.course import Course, attend, well_loss
 from hcs_daemon.training.evaluation import softmax
 from hcs_daemon.training.labels import Labels
 from hcs_daemon.training.learning import LabelledSites, Lesson, Recipe, cautious_temperature, site_outputs, threads
-from hcs_daemon.training.network import CellNetwork
+from hcs_daemon.training.network import CellNetwork, Textured
 from hcs_daemon.training.packaging import write_package
 from hcs_daemon.training.plates import Gathered, WellName, draft, gather
 from hcs_daemon.training.split import Split, check_enough, edge_only, split_wells
@@ -37,6 +37,8 @@ from hcs_daemon.training.staining import Staining, levels, measure_staining
 
 STEPS, BATCH, VIEW_PX = 700, 32, 96
 """Enough for the simulated plate; early stopping ends it sooner where the wells are learned by then."""
+LEAST_STEPS = 20
+"""With fewer the learning rate has no time to rise and fall."""
 FALSE_ALARM_RATES = (0.05, 0.1, 0.2)
 """The first one that the wells held out can promise is taken."""
 REFERENCE_WELLS = 4
@@ -87,8 +89,11 @@ def make_package(order: Order, settings: Settings, readers: Executor, bar: Bar, 
     check_enough(gathered.labels)
     study = _Study(order, settings, gathered, labels.control_class(gathered.labels), labels.layouts)
     say(study.in_words())
-    network, course = study.learn("learning", study.classes_of, order.steps, work, bar)
-    shuffled_network, _ = study.learn("learning shuffled labels", study.shuffled, order.steps // 2, work, bar)
+    plain, course = study.learn("learning", study.classes_of, order.steps, work, bar)
+    network = Textured(plain)
+    shuffled_network, _ = study.learn(
+        "learning shuffled labels", study.shuffled, max(LEAST_STEPS, order.steps // 2), work, bar
+    )
     with bar("measuring") as progress:
         findings = study.measure(network, shuffled_network, progress)
     manifest = study.write(network, findings, course)
@@ -196,17 +201,19 @@ class _Study:
             )
         return network, course
 
-    def measure(self, network: CellNetwork, shuffled: CellNetwork, progress: Callable[[int, int], None]) -> _Findings:
+    def measure(self, network: Textured, shuffled: CellNetwork, progress: Callable[[int, int], None]) -> _Findings:
         """Every figure of the card; the network's logits are divided by the temperature for good."""
         held, learn = self.split.held_out, self.split.learn
-        labels = self._labels(held)
-        logits, embeddings = self._outputs(network, held)
-        progress(1, 4)
-        temperature = cautious_temperature(logits, labels)
-        network.cool(temperature)
+        labels, learned_labels = self._labels(held), self._labels(learn)
         learned_logits, learned = self._outputs(network, learn)
+        network.measure(torch.from_numpy(learned).float())
+        learned = (learned - network.centre.numpy()) / network.scale.numpy()
+        progress(1, 4)
+        logits, embeddings = self._outputs(network, held)
         progress(2, 4)
-        novelty, novelty_words = _novelty(learned, self._labels(learn), embeddings)
+        temperature = cautious_temperature(logits, labels)
+        network.network.cool(temperature)
+        novelty, novelty_words = _novelty(learned, learned_labels, embeddings)
         blind = self._outputs(shuffled, held)[0].argmax(axis=1)
         progress(3, 4)
         everything = sorted(self.gathered.labels)
@@ -227,7 +234,7 @@ class _Study:
             labels=labels,
             before=softmax(logits),
             after=softmax(logits / _cross_fitted(logits, labels)[:, None]),
-            learned_right=learned_logits.argmax(axis=1) == self._labels(learn),
+            learned_right=learned_logits.argmax(axis=1) == learned_labels,
             temperature=temperature,
             novelty=novelty_words,
             shuffled=guess(labels, blind, seed),
@@ -242,7 +249,7 @@ class _Study:
         progress(4, 4)
         return _Findings(report, novelty, learned)
 
-    def write(self, network: CellNetwork, findings: _Findings, course: Course) -> Manifest:
+    def write(self, network: Textured, findings: _Findings, course: Course) -> Manifest:
         """The whole package."""
         typical = {name: self._typical(name, findings.embeddings) for name in self.classes}
         references = {name: self._tiles(network, name, wells[:REFERENCE_WELLS]) for name, wells in typical.items()}
@@ -306,7 +313,7 @@ class _Study:
         order = np.argsort(((own - np.median(own, axis=0)) ** 2).sum(axis=1), kind="stable")
         return [self.split.learn[places_of[place]] for place in order][:EXAMPLE_WELLS]
 
-    def _tiles(self, network: CellNetwork, name: str, wells: Sequence[WellName]) -> Pixels:
+    def _tiles(self, network: Textured, name: str, wells: Sequence[WellName]) -> Pixels:
         """Of each well the tile of its first site to which the network gives its class most, raw counts."""
         found, size = [], self.gathered.tile_px
         for well in wells:

@@ -72,3 +72,41 @@ class CellNetwork(nn.Module):
         with torch.no_grad():
             self.head.weight.div_(temperature)
             self.head.bias.div_(temperature)
+
+
+class Textured(nn.Module):
+    """A finished network whose embedding says how each channel looks, whatever that means for the verdict.
+
+    The maps that are joined keep what tells the classes apart that were learned; of a phenotype that was never seen
+    they may keep nothing. So the embedding is the spread of the maps of the first two stages over the tile, in which no
+    channel sees another: the texture of each channel, at two scales.
+    """
+
+    centre: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, network: CellNetwork) -> None:
+        """network: folded. Until `measure` was called the embedding is as it comes."""
+        super().__init__()
+        self.network = network
+        features = sum(stage.filters.out_channels for stage in self._early())
+        self.register_buffer("centre", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+
+    def forward(self, tiles: torch.Tensor) -> dict[str, torch.Tensor]:
+        """As `CellNetwork`, but for the embedding: standard scores over the wells that were measured."""
+        maps, spreads = tiles, []
+        for stage in self._early():
+            maps = stage(maps)
+            spreads.append(maps.std(dim=(2, 3)))
+        joined = self.network.join(self.network.looks[2](maps))
+        embedding = (torch.cat(spreads, dim=1) - self.centre) / self.scale
+        return {"logits": self.network.head(joined.mean(dim=(2, 3))), "embedding": embedding, "feature_map": joined}
+
+    def measure(self, embeddings: torch.Tensor) -> None:
+        """Take (wells, features) as they come for the zero and the unit of each feature."""
+        self.centre.copy_(embeddings.mean(dim=0))
+        self.scale.copy_(embeddings.std(dim=0).clamp_min(1e-6))
+
+    def _early(self) -> list[Stage]:
+        return [cast("Stage", self.network.looks[place]) for place in (0, 1)]

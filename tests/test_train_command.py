@@ -1,0 +1,146 @@
+"""`hcs-daemon train` on a simulated plate: files in, a package out that passes its self-test."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hcs_daemon.__main__ import main
+from hcs_daemon.config import load_settings
+from hcs_daemon.device.manifest import read_manifest
+from hcs_daemon.device.package import load_package
+from hcs_daemon.simulate.instrument import simulate_plate
+from hcs_daemon.training.making import Order, make_package
+from hcs_daemon.training.network import CellNetwork, Textured
+
+SIZE_PX = 80
+STEPS = 20
+
+
+@pytest.fixture(scope="module")
+def plate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Settings, a layout and 26 wells of a 96-well plate: 16 controls and 10 references."""
+    folder = tmp_path_factory.mktemp("train")
+    simulate_plate(
+        folder / "incoming",
+        sleep=lambda _: None,
+        plate="P1",
+        wells=96,
+        size_px=SIZE_PX,
+        layout=folder / "all.csv",
+        positions=None,
+    )
+    (folder / "config.toml").write_text(
+        f'[watch]\ndirectory = "{folder / "incoming"}"\n[expect]\nbit_depth = 16\n'
+        'channels = { DNA = "1", ER = "2", RNA = "3", AGP = "4", Mito = "5" }\n'
+        f'[results]\ndirectory = "{folder / "results"}"\n',
+        "utf-8",
+    )
+    return folder
+
+
+def arguments(folder: Path, output: str, classes: str = "role") -> list[str]:
+    given = ["train", "-c", str(folder / "config.toml"), "--plate", str(folder / "incoming")]
+    given += ["--layout", str(folder / "all.csv"), "--classes", classes]
+    return [*given, "--output", str(folder / output), "--steps", str(STEPS)]
+
+
+def test_a_package_comes_of_it_that_passes_its_self_test(plate: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(plate, "made")) == 0
+    said = capsys.readouterr().out
+    assert "wells held out with the right class:" in said
+    package = load_package(plate / "made")
+    assert package.manifest.classes == ("control", "reference")
+    assert package.manifest.control_class == "control"
+    assert package.manifest.tile_px == SIZE_PX
+    assert len(package.references["control"]) == 4
+    assert not (plate / "made.training").exists()
+    card = (plate / "made" / "card.md").read_text("utf-8")
+    for part in ("## Data", "## Confusion", "shuffled labels", "position only", "before calibration", "## Limits"):
+        assert part in card
+    for number in (1, 2):
+        assert (plate / "made" / "pictures" / f"class-{number}.png").stat().st_size > 1000
+
+
+@contextmanager
+def _silent(_what: str) -> Iterator[Callable[[int, int], None]]:
+    yield lambda _done, _total: None
+
+
+class EndedError(Exception):
+    """The process was ended."""
+
+
+@contextmanager
+def _ended(what: str) -> Iterator[Callable[[int, int], None]]:
+    def advance(done: int, _total: int) -> None:
+        if what == "learning" and done == 6:
+            raise EndedError
+
+    yield advance
+
+
+@pytest.mark.slow
+def test_a_training_that_was_ended_gives_the_package_that_it_would_have_given(plate: Path) -> None:
+    settings = load_settings(plate / "config.toml", {"model": {"package": "demo"}})
+
+    def make(output: str, bar: Callable[[str], AbstractContextManager[Callable[[int, int], None]]] = _silent) -> None:
+        order = Order((plate / "incoming",), plate / "all.csv", "role", plate / output, steps=STEPS)
+        with ThreadPoolExecutor(2) as readers:
+            make_package(order, settings, readers, bar, lambda _line: None)
+
+    make("whole")
+    with pytest.raises(EndedError):
+        make("again", _ended)
+    assert (plate / "again.training" / "learning.checkpoint").exists()
+    make("again")
+    whole, again = (load_package(plate / name) for name in ("whole", "again"))
+    for name, values in whole.selftest.outputs.items():
+        assert np.array_equal(again.selftest.outputs[name], values)
+    assert read_manifest(plate / "again").novelty_sha256 == read_manifest(plate / "whole").novelty_sha256
+
+
+def test_too_few_wells_of_a_class_are_said(plate: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(plate, "few", classes="compound")) == 2
+    said = capsys.readouterr().err
+    assert "too few wells of REF-ACTIN (2 wells)" in said
+    assert "6 of each class are needed" in said
+
+
+def test_a_column_that_is_not_there_is_said_with_those_that_are(
+    plate: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(plate, "none", classes="moa")) == 2
+    assert "its columns: well, compound, concentration_um, role" in capsys.readouterr().err
+
+
+def test_planes_of_another_depth_teach_nothing(plate: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (plate / "config.toml").read_text("utf-8").replace("bit_depth = 16", "bit_depth = 12")
+    (plate / "twelve.toml").write_text(text, "utf-8")
+    given = arguments(plate, "wrong")
+    given[2] = str(plate / "twelve.toml")
+    assert main(given) == 4
+    assert "no labelled well could be read" in capsys.readouterr().err
+
+
+def test_a_textured_network_keeps_the_verdict_and_embeds_what_each_channel_looks_like() -> None:
+    torch.manual_seed(0)
+    network = CellNetwork(2, 3, width=4, features=8)
+    network.fold()
+    textured = Textured(network)
+    tiles = torch.randn(6, 2, 32, 32)
+    changed = tiles.clone()
+    changed[:, 1] *= 2.0
+    with torch.no_grad():
+        assert torch.allclose(textured(tiles)["logits"], network(tiles)["logits"])
+        textured.measure(textured(tiles)["embedding"])
+        before, after = textured(tiles)["embedding"], textured(changed)["embedding"]
+    assert before.mean(dim=0).abs().max() < 1e-4
+    assert torch.allclose(before.std(dim=0), torch.ones(before.shape[1]), atol=1e-3)
+    own = torch.tensor(([True] * 4 + [False] * 4) + ([True] * 8 + [False] * 8))  # the first channel's, of each stage
+    assert torch.equal(before[:, own], after[:, own])
+    assert not torch.allclose(before[:, ~own], after[:, ~own])
