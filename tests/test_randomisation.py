@@ -14,7 +14,7 @@ from hcs_daemon.device.manifest import package_folder
 from hcs_daemon.device.methods import Pixel
 from hcs_daemon.device.package import Package, load_package
 from hcs_daemon.device.question import Model, Question
-from hcs_daemon.device.randomisation import ALIKE_LIMIT, randomise
+from hcs_daemon.device.randomisation import ALIKE_LIMIT, randomise, randomised_words
 from hcs_daemon.device.tiling import Tiler
 from hcs_daemon.errors import PackageError
 from hcs_daemon.plate import plate_wells
@@ -81,6 +81,7 @@ def test_random_weights_with_a_self_test_of_their_own_fail_the_checks_of_explana
     assert answer.attribution is not None
     assert not answer.attribution.checks.passed
     assert "randomisation" in answer.attribution.checks.failed
+    assert "do NOT hold" in randomised_words(package)
     assert device.facts.randomisation is not None
     assert "random weights" in device.facts.randomisation.problem
     assert parse_metrics(telemetry.render().decode())['hcs_explanations_total{result="failed"}'] == 1

@@ -67,6 +67,10 @@ def _say_verified(loaded: "Package", tolerance: float) -> None:
     if loaded.novelty is not None:
         rate, least = loaded.novelty.false_alarm_rate, loaded.novelty.threshold
         say(f"novelty     wells further than {least:.3g} from its own are unlike them, {100 * rate:g} % by mistake")
+    if manifest.classes:
+        from hcs_daemon.device.randomisation import randomised_words  # noqa: PLC0415 (torch takes two seconds)
+
+        say(f"randomised  {randomised_words(loaded)}")
     for note in loaded.notes:
         say(f"note        {note}")
 

@@ -59,6 +59,20 @@ def randomise(package: Package, tiler: Tiler, device: torch.device, method: Meth
     return Randomisation(maps_alike=alike, named=named, named_at_random=by_copies, problem="; ".join(problems))
 
 
+def randomised_words(package: Package) -> str:
+    """The same on the CPU, in words."""
+    device = torch.device("cpu")
+    found = randomise(package, Tiler(package.manifest, device), device)
+    if found.problem:
+        return f"its explanations do NOT hold: {found.problem}"
+    maps = f"its maps change (rank correlation {found.maps_alike[-1]:.2f})" if found.maps_alike else "it has no weights"
+    if found.named is None or found.named_at_random is None:
+        return f"{maps}; its references are too few to tell what it knows"
+    return (
+        f"{maps}; it names {found.named:.0%} of its references, with random weights at most {found.named_at_random:.0%}"
+    )
+
+
 # ---- weights
 
 
