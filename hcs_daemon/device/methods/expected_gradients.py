@@ -19,7 +19,7 @@ from hcs_daemon.device.methods.method import Pixel, incomplete, site_heat
 from hcs_daemon.device.question import Model, Question
 from hcs_daemon.records import COMPLETENESS_LIMIT
 
-FIRST_SAMPLES, MOST_SAMPLES = 4, 64
+FIRST_SAMPLES, MOST_SAMPLES = 8, 64
 """Samples of each tile and reference; as many again until the map is complete enough, or there are so many."""
 SMOOTHING = 1 / 45
 """Standard deviation of the Gaussian over a tile's map of a channel, in tile sides; mirrored at the edges."""
