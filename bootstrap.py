@@ -26,6 +26,7 @@ BENCHMARKS = (
     ("forensics.py", "FORENSICS.md"),
     ("channels.py", "CHANNELS.md"),
     ("explanations.py", "EXPLANATIONS.md"),
+    ("training.py", "TRAINING.md"),
 )
 """In `benchmarks/`: the script, and the page that it writes."""
 CHECKS = (

@@ -69,8 +69,11 @@ def _show_rich(title: str, columns: Sequence[Column], rows: Sequence[Sequence[st
 
 
 @contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error for `advance(done, total)`; nothing where that is no terminal."""
+def progress_bar(what: str, at_end: str = "") -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error for `advance(done, total)`; nothing where that is no terminal.
+
+    at_end: what goes on when all are done.
+    """
     if not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
@@ -83,7 +86,7 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
         def advance(done: int, total: int) -> None:
             finishing = 0 < total == done
-            bar.update(task, completed=done, total=total, description="explaining, writing" if finishing else what)
+            bar.update(task, completed=done, total=total, description=(at_end or what) if finishing else what)
 
         yield advance
 

@@ -33,7 +33,7 @@ class Account:
 def process_plates(plates: Sequence[Path], config: Path, results: Path | None) -> int:
     """0 when every well is complete, 1 when something was rejected or partial. Raises HcsError."""
     settings = load_settings(config, {"results": {"directory": str(results)}} if results is not None else None)
-    with progress_bar("planes") as progress:
+    with progress_bar("planes", at_end="explaining, writing") as progress:
         # after the bar, which then keeps below the log's lines
         configure_logging(settings.log.format, settings.log.level)
         found = process(plates, settings, Telemetry(__version__), progress)
