@@ -594,5 +594,5 @@ def _remarks(picture: WellPicture, body: _Body) -> tuple[list[Item], int]:
 def _section(column: Column, section: _Section) -> None:
     heading, paragraphs, colour = section
     column.say(heading, [f"{heading} ({len(paragraphs)})"], HEADING, bold=True)
-    lines = wrap_all(paragraphs, column.room, SMALL, most_lines=MOST_LINES, most_each=MOST_LINES)
+    lines = wrap_all(paragraphs, column.room, SMALL, most_lines=MOST_LINES, most_each=MOST_LINES // 2)
     column.say(f"{heading} lines", lines, SMALL, colour=colour)
