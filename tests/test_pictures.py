@@ -170,6 +170,21 @@ def test_the_control_is_shown_at_the_contrast_of_the_site() -> None:
 # ---- outlines
 
 
+def test_without_an_explanation_a_control_of_the_plate_is_shown_alike() -> None:
+    explained = explained_picture()
+    reference = explained.reference
+    alone = replace(explained, attribution=None, control=reference)
+    assert reference is not None
+    one, other = (cut(decoded(draw_well(shown)), place(lay_out(shown), "reference")) for shown in (explained, alone))
+    np.testing.assert_array_equal(one, other)
+    assert reference.name in " ".join(
+        line
+        for item in lay_out(alone).items
+        if isinstance(item, Words) and item.role == "reference caption"
+        for line in item.lines
+    )
+
+
 def test_an_explanation_that_holds_is_outlined_in_white_around_its_place() -> None:
     shown, plain = composite(explained_picture()), composite(explained_picture(positive=False))
     changed = (shown != plain).any(axis=2)

@@ -1,5 +1,6 @@
 """A plate's pictures share one contrast, wait in bounded memory, and never hold back a result."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,19 @@ from hcs_daemon.plate import SiteId, WellId, WellPosition
 from hcs_daemon.publish.documents import WellDraft, well_result
 from hcs_daemon.publish.panels import SitePanels
 from hcs_daemon.publish.schemas import WellResult
-from hcs_daemon.publish.studio import AT_ONCE, ENOUGH_CONTROLS, MOST_WAITING, PATIENCE_S, SAMPLES, Studio, WellPicture
+from hcs_daemon.publish.studio import (
+    AT_ONCE,
+    ENOUGH_CONTROLS,
+    MOST_CONTROLS,
+    MOST_WAITING,
+    PATIENCE_S,
+    SAMPLES,
+    Studio,
+    WellPicture,
+)
 from hcs_daemon.publish.verdict import judge
 from hcs_daemon.records import SiteWanted
+from pictured import attribution_of
 from wells import ACQUISITION, CONTROL, FACTS, NOON, TREATED, closed_well, predicted
 
 WELLS = [WellPosition(row, column).name for row in range(1, 9) for column in range(1, 13)]
@@ -225,6 +236,68 @@ def test_a_drawing_names_the_revision_that_it_shows() -> None:
     room.add("A01", picture("A01", revision=2))
     room.studio.settle(ACQUISITION)
     assert room.draw_all() == [("A01", 2, b"png")]
+
+
+def controls_beside(room: Room) -> dict[str, str | None]:
+    """Well -> the name of the control that its drawing shows."""
+    return {
+        shown.result.well: shown.control.name if shown.control is not None else None for (shown,) in room.easel.asked
+    }
+
+
+def looking(shown: WellPicture, look: float) -> WellPicture:
+    """The same with this embedding."""
+    sites = [site.model_copy(update={"embedding": [look, 0.0, 0.0]}) for site in shown.result.site_results]
+    return replace(shown, result=shown.result.model_copy(update={"site_results": sites}))
+
+
+def test_a_well_that_was_not_explained_is_shown_beside_the_nearest_control_of_its_plate() -> None:
+    room = Room()
+    room.add("A01", looking(picture("A01", 100, control=True), 0.0))
+    room.add("A02", looking(picture("A02", 200, control=True), 5.0))
+    room.add("B03", looking(picture("B03"), 4.0))
+    room.studio.settle(ACQUISITION)
+    room.draw_all()
+    # a control is not its own control
+    assert controls_beside(room) == {
+        "A01": "control by its verdict, well A02 of this plate",
+        "A02": "control by its verdict, well A01 of this plate",
+        "B03": "control by its verdict, well A02 of this plate",
+    }
+    beside = next(shown.control for (shown,) in room.easel.asked if shown.result.well == "B03")
+    assert int(beside.pixels.min()) == 200
+
+
+def test_an_explained_well_keeps_the_reference_of_its_explanation() -> None:
+    room = Room()
+    room.add("A01", picture("A01", control=True))
+    room.add("B03", replace(picture("B03"), attribution=attribution_of()))
+    room.studio.settle(ACQUISITION)
+    room.draw_all()
+    (shown,) = next(asked for asked in room.easel.asked if asked[0].result.well == "B03")
+    assert shown.control is None
+    assert shown.reference.name == "control, well B11"
+
+
+def test_a_well_that_is_no_control_any_more_is_not_shown_as_one() -> None:
+    room = Room()
+    room.add("A01", picture("A01", control=True))
+    room.add("A01", picture("A01", revision=2))
+    room.add("B03", picture("B03"))
+    room.studio.settle(ACQUISITION)
+    room.draw_all()
+    assert controls_beside(room)["B03"] is None
+
+
+def test_the_newest_controls_are_kept_and_only_so_many() -> None:
+    room = Room()
+    names = WELLS[: MOST_CONTROLS + 1]
+    for place, name in enumerate(names):
+        room.add(name, looking(picture(name, control=True), float(place)))
+    room.add("H12", looking(picture("H12"), 0.0))
+    room.studio.settle(ACQUISITION)
+    room.draw_all()
+    assert controls_beside(room)["H12"] == f"control by its verdict, well {names[1]} of this plate"
 
 
 def test_plates_have_a_contrast_each() -> None:

@@ -39,6 +39,15 @@ class AttributionPanels:
     reference_name: str
 
 
+@dataclass(frozen=True, slots=True)
+class ReferencePanels:
+    """What a site is compared with, for display: (channels, height, width) uint16 raw counts; name: in words."""
+
+    pixels: NDArray[np.uint16]
+    um_per_px: float
+    name: str
+
+
 def site_panels(site: Site) -> SitePanels:
     """Reduce a site to panels by area mean, never enlarging it."""
     pixels = np.stack([reduce_plane(plane, PANEL_PX) for plane in site.pixels])

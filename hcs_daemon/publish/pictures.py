@@ -16,7 +16,7 @@ from scipy import ndimage
 from hcs_daemon.publish.lettering import font, line_height, width
 from hcs_daemon.publish.page import Bar, Block, Image, Item, Rect, Strip, Words
 from hcs_daemon.publish.palette import BAD, CONTROL_GREY, INK, PAPER, RULE, TAG, Colour, channel_colours
-from hcs_daemon.publish.panels import AttributionPanels, SitePanels
+from hcs_daemon.publish.panels import AttributionPanels
 from hcs_daemon.publish.studio import WellPicture, own_range
 from hcs_daemon.publish.well_page import (
     INNER_MASS,
@@ -107,7 +107,7 @@ class _Painter:
         self._colours = [colour for colour, _ in channel_colours(channels)]
         if picture.panels is not None and len(picture.panels.pixels) != len(channels):
             raise ValueError(f"{len(picture.panels.pixels)} panels, but {len(channels)} channels")
-        self._greys = _greys(picture.panels, channels, picture.contrast) if picture.panels is not None else []
+        self._greys = _greys(picture.panels.pixels, channels, picture.contrast) if picture.panels is not None else []
 
     def draw(self, item: Item) -> None:
         match item:
@@ -210,15 +210,14 @@ class _Painter:
         return Pillow.fromarray(np.asarray(np.rint(rgb), np.uint8))
 
     def _reference(self, rect: Rect) -> Pillow.Image:
-        attribution, scale = self._picture.attribution, self._page.um_per_px
-        assert attribution is not None
+        reference, scale = self._picture.reference, self._page.um_per_px
+        assert reference is not None
         channels = self._picture.result.channels
-        panels = SitePanels(attribution.site, attribution.reference, attribution.reference_um_per_px)
-        greys = _greys(panels, channels, self._own_contrast())
+        greys = _greys(reference.pixels, channels, self._own_contrast())
         chosen = self._page.composite
         rgb = blend([greys[index] for index in chosen], [self._colours[index] for index in chosen])
         shape = rgb.shape[:2]
-        um = attribution.reference_um_per_px
+        um = reference.um_per_px
         factor = um / scale if scale and um > 0 else fit(shape, rect.width, rect.height)
         return _centre(Pillow.fromarray(rgb), factor, rect)
 
@@ -229,10 +228,10 @@ class _Painter:
         return {channel: self._picture.contrast.get(channel) or own_range(pixels) for channel, pixels in pairs}
 
 
-def _greys(panels: SitePanels, channels: list[str], contrast: Mapping[str, tuple[float, float]]) -> list[Grey]:
+def _greys(panels: NDArray[np.uint16], channels: list[str], contrast: Mapping[str, tuple[float, float]]) -> list[Grey]:
     return [
         stretch(pixels, *(contrast.get(channel) or own_range(pixels)))
-        for channel, pixels in zip(channels, panels.pixels, strict=True)
+        for channel, pixels in zip(channels, panels, strict=True)
     ]
 
 

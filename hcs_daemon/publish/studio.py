@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcs_daemon.plate import AcquisitionId, WellId
-from hcs_daemon.publish.panels import AttributionPanels, SitePanels
+from hcs_daemon.publish.panels import AttributionPanels, ReferencePanels, SitePanels
 from hcs_daemon.publish.schemas import WellResult
 from hcs_daemon.records import SiteWanted
 from hcs_daemon.telemetry import Event, get_log
@@ -25,6 +25,8 @@ ENOUGH_CONTROLS = 3
 BLACK_PERCENTILE, WHITE_PERCENTILE = 1.0, 99.8
 PATIENCE_S = 30.0
 """Where no further site comes for so long, the contrast is taken from what is there."""
+MOST_CONTROLS = 8
+"""Control sites of a plate that are kept to be shown beside others: about 3 MB each."""
 MOST_WAITING = 64
 """Beyond this many, the pixels are let go and asked for again later: about 5 MB a drawing."""
 AT_ONCE = 4
@@ -38,7 +40,8 @@ class WellPicture:
     """Everything that a well's picture shows.
 
     rejections: in words, a line a rejected file of the well. panels: None when there are no pixels to show; then
-    `problem` may say why. contrast: the plate's.
+    `problem` may say why. contrast: the plate's. control: a site of another well of the plate, for want of an
+    explanation's reference.
     """
 
     result: WellResult
@@ -47,6 +50,15 @@ class WellPicture:
     attribution: AttributionPanels | None = None
     contrast: Contrast = field(default_factory=dict)
     problem: str | None = None
+    control: ReferencePanels | None = None
+
+    @property
+    def reference(self) -> ReferencePanels | None:
+        """What the site is shown beside: the explanation's reference, else a control of the plate."""
+        found = self.attribution
+        if found is None:
+            return self.control
+        return ReferencePanels(found.reference, found.reference_um_per_px, found.reference_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +75,7 @@ class _Plate:
     contrast: Contrast | None = None
     samples: list[tuple[bool, dict[str, tuple[float, float]]]] = field(default_factory=list)
     waiting: dict[WellId, WellPicture] = field(default_factory=dict)
+    controls: dict[WellId, WellPicture] = field(default_factory=dict)
     last_s: float = 0.0
 
 
@@ -117,6 +130,7 @@ class Studio:
             return
         plate = self._plate(well.acquisition)
         self._sample(plate, picture)
+        self._keep_control(plate, well, picture)
         plate.last_s = now_s
         if self._waiting >= MOST_WAITING and wanted is not None:
             if not self._resting:
@@ -200,12 +214,34 @@ class Studio:
         if plate.contrast is not None or len(plate.samples) >= SAMPLES:
             return
         assert picture.panels is not None
-        prediction = picture.result.prediction
         ranges = {
             channel: own_range(pixels)
             for channel, pixels in zip(picture.result.channels, picture.panels.pixels, strict=True)
         }
-        plate.samples.append((prediction is not None and prediction.label == self._control_class, ranges))
+        plate.samples.append((self._is_control(picture.result), ranges))
+
+    def _keep_control(self, plate: _Plate, well: WellId, picture: WellPicture) -> None:
+        """The newest ones, and never an older revision of a well."""
+        plate.controls.pop(well, None)
+        if self._is_control(picture.result):
+            plate.controls[well] = replace(picture, attribution=None)
+            if len(plate.controls) > MOST_CONTROLS:
+                del plate.controls[next(iter(plate.controls))]
+
+    def _is_control(self, result: WellResult) -> bool:
+        return result.prediction is not None and result.prediction.label == self._control_class
+
+    def _with_control(self, well: WellId, picture: WellPicture) -> WellPicture:
+        """Beside a well without an explanation, the control of another well that is nearest by the embedding."""
+        others = {other: found for other, found in self._plate(well.acquisition).controls.items() if other != well}
+        if picture.attribution is not None or picture.panels is None or not others:
+            return picture
+        own = _embedding(picture.result)
+        nearest = min(others, key=lambda other: float(np.linalg.norm(_embedding(others[other].result) - own)))
+        panels = others[nearest].panels
+        assert panels is not None
+        name = f"control by its verdict, well {nearest.stem} of this plate"
+        return replace(picture, control=ReferencePanels(panels.pixels, panels.um_per_px, name))
 
     def _fix(self, plate: _Plate) -> None:
         controls = [ranges for control, ranges in plate.samples if control]
@@ -229,7 +265,7 @@ class Studio:
     def _start(self, well: WellId, picture: WellPicture) -> None:
         from hcs_daemon.publish.pictures import draw_well  # noqa: PLC0415 (fonts and SciPy, for drawing only)
 
-        future = self._drawing.submit(draw_well, picture)
+        future = self._drawing.submit(draw_well, self._with_control(well, picture))
         self._under_way[future] = (well, picture.result.revision)
 
     def _ask_again(self) -> list[SiteWanted]:
@@ -239,6 +275,11 @@ class Studio:
             picture, wanted = self._without_pixels.pop(well)
             asked += self.ask(well, picture, wanted)
         return asked
+
+
+def _embedding(result: WellResult) -> NDArray[np.float64]:
+    """(features,): the mean over the sites."""
+    return np.asarray(np.mean([site.embedding for site in result.site_results], axis=0), np.float64)
 
 
 def own_range(pixels: NDArray[np.uint16]) -> tuple[float, float]:

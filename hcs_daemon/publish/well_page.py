@@ -327,13 +327,13 @@ def _sites(column: Column, picture: WellPicture) -> None:
 
 def _reference(column: Column, picture: WellPicture) -> None:
     """The control at the scale and contrast of the composite."""
-    attribution = picture.attribution
-    if attribution is None:
+    reference = picture.reference
+    if reference is None:
         return
     scale = page_scale(picture)
-    known = scale is not None and _is_size(attribution.reference_um_per_px)
-    shape = attribution.reference.shape
-    factor = attribution.reference_um_per_px / scale if known and scale else fit(shape, MIDDLE_PX, MIDDLE_PX)
+    known = scale is not None and _is_size(reference.um_per_px)
+    shape = reference.pixels.shape
+    factor = reference.um_per_px / scale if known and scale else fit(shape, MIDDLE_PX, MIDDLE_PX)
     whole = round(shape[2] * factor), round(shape[1] * factor)
     rect = Rect(column.x, column.y, *(min(MIDDLE_PX, max(LEAST_PX, length)) for length in whole))
     column.put(Image(rect, "reference", inside=_scale_bar(rect, scale if known else None)))
@@ -342,7 +342,7 @@ def _reference(column: Column, picture: WellPicture) -> None:
     column.gap(6)
     column.paragraph(
         "reference caption",
-        f"Reference: {attribution.reference_name} ({cut}same colours, {same}).",
+        f"Reference: {reference.name} ({cut}same colours, {same}).",
         SMALL,
         colour=FAINT,
         most=4,
