@@ -209,6 +209,7 @@ Written by `benchmarks/training.py` on {os.cpu_count()} cores. A simulated plate
 | on the other plate | the trained package | the best linear rule on mean intensities |
 |---|---|---|
 | wells with the right class | {_of(verdicts, truth, known)} | {_of(plain, truth, known)} |
+| naming `{CONTROL}` always | | {share(np.full(int(known.sum()), CONTROL) == truth[known])} |
 | balanced over the classes | {balanced[0]:.3f} | {balanced[1]:.3f} |
 
 By effect strength (the class changes at 0.25, where wells of both kinds look alike):

@@ -149,6 +149,15 @@ def test_it_goes_to_the_end_while_they_get_better(tmp_path: Path) -> None:
     assert best == done[-1] == 40
 
 
+def test_what_is_kept_is_the_running_mean_of_the_weights(tmp_path: Path) -> None:
+    going, _, _ = course(tmp_path, [1.0 - look / 40 for look in range(20)])
+    state = load_checkpoint(tmp_path / "c", "this")
+    assert state is not None
+    last, mean = state["lesson"]["network"]["head.weight"], state["mean"]["head.weight"]
+    assert not torch.equal(last, mean)
+    assert torch.equal(going.network.state_dict()["head.weight"], mean)
+
+
 def test_a_training_that_was_ended_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     losses = [1.0 - look / 40 for look in range(20)]
     whole, _, _ = course(tmp_path, losses)

@@ -1,5 +1,10 @@
-"""One training from its first step to the weights that are kept: early stopping, and a checkpoint to go on from."""
+"""One training from its first step to the weights that are kept: early stopping, and a checkpoint to go on from.
 
+What is looked at and kept are the weights' running means (Polyak and Juditsky, SIAM J. Control Optim. 30, 1992): the
+weights of a single step leap while the learning rate is high, and a few validation wells leap with them.
+"""
+
+import copy
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +22,8 @@ LOOKS = 20
 PATIENCE = 7
 """After so many looks that were no better than the best, more learning is only learning by heart."""
 _BETTER = 1e-3
+_MEMORY = 0.98
+"""What of the running mean stays at each step; at first less, so that the start is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +66,38 @@ def attend(
     every = max(1, steps // LOOKS)
     looks: list[Look] = []
     best: dict[str, Any] = {}
+    mean = copy.deepcopy(lesson.network).eval()
     found = load_checkpoint(checkpoint, key)
     if found is not None:
         lesson.restore(found["lesson"])
         looks, best = [Look(*look) for look in found["looks"]], found["best"]
+        mean.load_state_dict(found["mean"])
     while lesson.done < steps and not _is_over(looks):
         losses: list[float] = []
         while len(losses) < every and lesson.done < steps:
             losses.append(lesson.step())
+            _follow(mean, lesson.network, min(_MEMORY, lesson.done / (lesson.done + 10)))
             report(lesson.done)
-        lesson.network.eval()
-        looks.append(Look(lesson.done, float(np.mean(losses)), validation(lesson.network)))
+        looks.append(Look(lesson.done, float(np.mean(losses)), validation(mean)))
         if _best(looks) == len(looks) - 1:
-            best = {name: values.clone() for name, values in lesson.network.state_dict().items()}
+            best = {name: values.clone() for name, values in mean.state_dict().items()}
         lines = [(look.step, look.train, look.validation) for look in looks]
-        save_checkpoint(checkpoint, key, {"lesson": lesson.state(), "looks": lines, "best": best})
+        state = {"lesson": lesson.state(), "mean": mean.state_dict(), "looks": lines, "best": best}
+        save_checkpoint(checkpoint, key, state)
     lesson.network.load_state_dict(best)
     lesson.network.fold()
     return Course(tuple(looks), looks[_best(looks)].step)
+
+
+def _follow(mean: torch.nn.Module, network: torch.nn.Module, memory: float) -> None:
+    """Move the running mean of all weights a step towards those of the network; counts are taken as they are."""
+    now = network.state_dict()
+    with torch.no_grad():
+        for name, values in mean.state_dict().items():
+            if values.is_floating_point():
+                values.lerp_(now[name], 1 - memory)
+            else:
+                values.copy_(now[name])
 
 
 def well_loss(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
