@@ -327,6 +327,17 @@ def test_check_says_what_run_would_do(door: Door, lab: Lab) -> None:
     assert said.out.splitlines()[-1].startswith("ready")
 
 
+@pytest.mark.parametrize(("policy", "tried"), [("none", False), ("hits", True)])
+def test_check_says_what_became_of_the_model_with_random_weights(
+    door: Door, lab: Lab, policy: str, *, tried: bool
+) -> None:
+    config = lab.config()
+    config.write_text(config.read_text("utf-8").replace('policy = "none"', f'policy = "{policy}"'), "utf-8")
+    said = door("check", "-c", config)
+    assert said.code == 0, said.err
+    assert ("tried with random weights: its maps change" in said.out) is tried
+
+
 def test_check_describes_what_lies_in_the_folder(door: Door, lab: Lab) -> None:
     (lab.plate() / "Images" / "notes.tif").write_bytes(b"text")
     said = door("check", "-c", lab.config())
@@ -643,6 +654,7 @@ def test_a_package_is_shown_and_verified_in_words(door: Door, package: Path) -> 
         "shapes",
         "self-test",
         "behaviour",
+        "randomised",
     ]
 
 

@@ -50,6 +50,7 @@ from hcs_daemon.records import (
     PlaneEvidence,
     PlaneQuality,
     Prediction,
+    Randomisation,
     Rejection,
     SiteWanted,
     WellClosed,
@@ -531,6 +532,21 @@ def test_a_plate_says_what_it_was_made_with_and_how_far_it_is(tmp_path: Path) ->
     assert said["revisions"] == 3
     assert said["instrument_plate_id"] == "BR-1"
     assert said["contrast"] == {"DNA": {"black": 1.23, "white": 100.0}}
+
+
+def test_a_plate_says_what_became_of_the_model_with_random_weights(tmp_path: Path) -> None:
+    found = Randomisation((0.5, math.nan), 0.25, 0.5, "it knows nothing")
+    facts = replace(FACTS, randomisation=found)
+    plate = plate_file(
+        plate_news(), make_settings(tmp_path), facts, [], opened_at=NOON, finished_at=None, contrast=None
+    )
+    assert json.loads(plate.text())["randomisation"] == {
+        "maps_alike": [0.5, None],
+        "named": 0.25,
+        "named_at_random": 0.5,
+        "problem": "it knows nothing",
+    }
+    assert plate_said(tmp_path).randomisation is None
 
 
 def plate_said(tmp_path: Path, **news: Any) -> PlateFile:

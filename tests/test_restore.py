@@ -93,6 +93,17 @@ def test_a_finished_plate_is_restored_as_finished(tmp_path: Path) -> None:
     assert the_plate(desk.restart(tmp_path)).state is PlateState.FINISHED
 
 
+def test_a_plate_is_not_written_again_for_what_another_run_found_of_the_model(tmp_path: Path) -> None:
+    desk = begun(tmp_path)
+    found = {"maps_alike": [0.5], "named": None, "named_at_random": None, "problem": ""}
+    before = json.dumps(desk.plate() | {"randomisation": found})
+    (desk.folder / "plate.json").write_text(before, "utf-8")
+    again = desk.restart(tmp_path)
+    again.tell(plate_news())
+    again.pass_time(3600.0)
+    assert (again.folder / "plate.json").read_text("utf-8") == before
+
+
 @pytest.mark.parametrize("torn", [None, b'{"schema": "hcs-dae'])
 def test_without_its_plate_file_a_plate_is_known_all_the_same(torn: bytes | None, tmp_path: Path) -> None:
     desk = begun(tmp_path)

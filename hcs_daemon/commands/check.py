@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from hcs_daemon import __version__
@@ -16,7 +16,8 @@ from hcs_daemon.commands.incoming import look_into
 from hcs_daemon.config import Expect, Settings, load_settings
 from hcs_daemon.device.inference import choose_device
 from hcs_daemon.device.manifest import Manifest, check_covers, package_folder, read_manifest, scale_problem
-from hcs_daemon.device.package import load_package, run_selftest
+from hcs_daemon.device.package import Package, load_package, run_selftest
+from hcs_daemon.device.randomisation import randomised_words
 from hcs_daemon.endpoints import Endpoints
 from hcs_daemon.errors import FolderError, HcsError, ResultsHeldError
 from hcs_daemon.instruments import INSTRUMENTS
@@ -59,8 +60,9 @@ def check_settings(config: Path) -> int:
         _note_incoming(settings, findings)
     findings.note("model", lambda: _model(settings))
     findings.note("pixels", lambda: _pixels(settings))
-    findings.note("device", lambda: _device(settings))
-    findings.note("explain", lambda: _explain(settings))
+    loaded = cache(lambda: load_package(package_folder(settings.model.package)))
+    findings.note("device", lambda: _device(settings, loaded))
+    findings.note("explain", lambda: _explain(settings, loaded))
     findings.note("results", lambda: _results(settings))
     if not any(isinstance(problem, ResultsHeldError) for problem in findings.problems):  # that one has the port
         findings.note("http", lambda: _http(settings))
@@ -183,13 +185,14 @@ def _pixels(settings: Settings) -> str:
     return f"{seen}; {given:g} µm images are resampled by {manifest.factor(given):.3g}"
 
 
-def _device(settings: Settings) -> str:
+def _device(settings: Settings, loaded: Callable[[], Package]) -> str:
     telemetry = Telemetry(__version__)
     device = choose_device(settings.model.device, telemetry)
-    package = load_package(package_folder(settings.model.package))
+    package = loaded()
     error = package.selftest_error
     if device.type != "cpu":
         error = run_selftest(package.folder, package.program.to(device), package.selftest, device)
+        package.program.to("cpu")
     fallback = device.type == "cpu" and settings.model.device.startswith("cuda")
     return (
         f"{device}{', though a card was asked for and torch sees none' if fallback else ''};"
@@ -197,17 +200,27 @@ def _device(settings: Settings) -> str:
     )
 
 
-def _explain(settings: Settings) -> str:
+def _explain(settings: Settings, loaded: Callable[[], Package]) -> str | list[str]:
     policies = {
         "none": "nothing is explained",
         "per_well": "one site of each well",
         "hits": "one site of each hit",
         "all": "every site",
     }
-    said = policies[settings.explain.policy]
+    said, pictures = policies[settings.explain.policy], f"; pictures: {settings.results.pictures}"
     with suppress(HcsError):
-        said = said if _manifest(settings).classes else "nothing is explained: the model gives no verdict"
-    return said + f"; pictures: {settings.results.pictures}"
+        if not _manifest(settings).classes:
+            return f"nothing is explained: the model gives no verdict{pictures}"
+        if settings.explain.policy != "none":
+            return [said + pictures, _randomised(loaded())]
+    return said + pictures
+
+
+def _randomised(package: Package) -> str:
+    try:
+        return f"tried with random weights: {randomised_words(package)}"
+    except Exception as error:  # noqa: BLE001 (a foreign program may raise anything; `run` would say so of each)
+        return f"no map can be made: the network raised {type(error).__name__}: {str(error)[:200]}"
 
 
 def _results(settings: Settings) -> str:

@@ -43,6 +43,7 @@ from hcs_daemon.publish.schemas import (
     PredictionEntry,
     Projection,
     QualityEntry,
+    RandomisationEntry,
     RejectionLine,
     SiteExplanationEntry,
     SiteResultEntry,
@@ -66,6 +67,7 @@ from hcs_daemon.records import (
     PlaneRecord,
     PlateNews,
     Prediction,
+    Randomisation,
     Rejection,
     SourceFile,
     StepRecord,
@@ -644,6 +646,7 @@ def plate_file(
         },
         settings_fingerprint=fingerprint(settings, facts),
         model=model_entry(facts),
+        randomisation=None if facts.randomisation is None else _randomisation(facts.randomisation),
         versions=VersionsEntry(hcs_daemon=__version__, python=platform.python_version(), numpy=np.__version__),
         wells={status: statuses[status] for status in WellStatus},
         revisions=sum(result.revision for result in results),
@@ -695,6 +698,15 @@ def _heard(news: PlateNews) -> dict[str, Any]:
         "bit_depth": {name: _depth(depth) for name, depth in news.bit_depth.items()},
         "counts": dict(news.counts),
     }
+
+
+def _randomisation(found: Randomisation) -> RandomisationEntry:
+    return RandomisationEntry(
+        maps_alike=[round(alike, 3) if math.isfinite(alike) else None for alike in found.maps_alike],
+        named=found.named,
+        named_at_random=found.named_at_random,
+        problem=found.problem,
+    )
 
 
 def _depth(depth: ChannelDepth) -> DepthEntry:

@@ -84,12 +84,13 @@ class PlateFiles:
         desk.written = plate
 
     def _is_current(self, desk: Desk) -> bool:
-        """Whether what would be written is written; which programs wrote it does not count."""
+        """Whether what would be written is written; which programs wrote it, and what they found, does not count."""
         if desk.written is None or desk.untold or not self._gallery.has_plate_picture(desk.folder):
             return False
         if not (desk.folder / QUALITY_NAME).exists():
             return False
-        return self._compose(desk).model_copy(update={"versions": desk.written.versions}) == desk.written
+        same = {"versions": desk.written.versions, "randomisation": desk.written.randomisation}
+        return self._compose(desk).model_copy(update=same) == desk.written
 
     def _compose(self, desk: Desk) -> PlateFile:
         assert desk.news is not None

@@ -196,6 +196,21 @@ class ModelEntry(Document):
     demonstration: bool = False
 
 
+class RandomisationEntry(Document):
+    """What became of the model's maps and answers when its weights were randomised, once, when it was loaded."""
+
+    maps_alike: list[float | None] = Field(
+        description="rank correlation with its own maps, as more layers are randomised from the top; null where the"
+        " randomised network gives no numbers; empty where it has no weights"
+    )
+    named: Share | None = Field(
+        description="share of the package's reference sites that the model gives their own class; null where they are"
+        " too few to tell"
+    )
+    named_at_random: Share | None = Field(description="the same of the best of its copies with permuted weights")
+    problem: str = Field(description="in words, why its explanations are not to be relied upon; empty where they hold")
+
+
 class PlaneQualityEntry(Document):
     """How good the picture in a plane is, as docs/quality.md explains it."""
 
@@ -522,6 +537,9 @@ class PlateFile(Document):
     settings: dict[str, Any]
     settings_fingerprint: Sha256
     model: ModelEntry
+    randomisation: RandomisationEntry | None = Field(
+        None, description="of the model; null where nothing is explained, and in files of versions before it"
+    )
     versions: VersionsEntry
     bit_depth: dict[str, DepthEntry]
     quality: JudgementEntry | None = Field(None, description="null in files of versions before it")
