@@ -42,7 +42,6 @@ LEAST_STEPS = 20
 FALSE_ALARM_RATES = (0.05, 0.1, 0.2)
 """The first one that the wells held out can promise is taken."""
 REFERENCE_WELLS = 4
-EXAMPLE_WELLS = 6
 
 Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 """Opens a progress bar of this name; what it gives is told (done, total)."""
@@ -252,9 +251,9 @@ class _Study:
     def write(self, network: Textured, findings: _Findings, course: Course) -> Manifest:
         """The whole package."""
         typical = {name: self._typical(name, findings.embeddings) for name in self.classes}
-        references = {name: self._tiles(network, name, wells[:REFERENCE_WELLS]) for name, wells in typical.items()}
+        references = {name: self._tiles(network, name, wells) for name, wells in typical.items()}
         said = {
-            name: tuple(f"well {well[1].name} of plate {well[0]}, as {name}" for well in wells[:REFERENCE_WELLS])
+            name: tuple(f"well {well[1].name} of plate {well[0]}, as {name}" for well in wells)
             for name, wells in typical.items()
         }
         fields = self.draft.model_dump(by_alias=True, exclude={"weights_sha256", "novelty_sha256", "torch"}) | {
@@ -311,7 +310,7 @@ class _Study:
         places_of = [place for place, well in enumerate(self.split.learn) if self.gathered.labels[well] == name]
         own = embeddings[places_of]
         order = np.argsort(((own - np.median(own, axis=0)) ** 2).sum(axis=1), kind="stable")
-        return [self.split.learn[places_of[place]] for place in order][:EXAMPLE_WELLS]
+        return [self.split.learn[places_of[place]] for place in order[:REFERENCE_WELLS]]
 
     def _tiles(self, network: Textured, name: str, wells: Sequence[WellName]) -> Pixels:
         """Of each well the tile of its first site to which the network gives its class most, raw counts."""
