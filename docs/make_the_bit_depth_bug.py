@@ -47,7 +47,7 @@ from hcs_daemon.simulate.compounds import CHANNELS, CONTROL_CLASS
 from hcs_daemon.simulate.layout import Role, WellPlan, plan_plate
 from hcs_daemon.simulate.site import render_site
 from hcs_daemon.telemetry import Telemetry
-from hcs_daemon.vocabulary import Verdict
+from hcs_daemon.vocabulary import UNLIKE, Verdict
 
 PLATE, WELLS, SEED, SIZE_PX = "BIT-DEPTH", 384, 2026, 270
 DOSE_UM, CONTROLS = 10.0, 5
@@ -165,7 +165,7 @@ def ask(case: Case, plans: Sequence[WellPlan], right: NDArray[np.uint16], networ
         assert verdict is not None
         verdicts.append(verdict)
         if explain:
-            wanted = SiteWanted(site.id, site.key, verdict.label, verdict.against)
+            wanted = SiteWanted(site.id, site.key, verdict.nearest, verdict.against)
             attribution = network.explain(ExplainTask(wanted, site)).attribution
             assert attribution is not None
             attributions.append(attribution)
@@ -182,13 +182,18 @@ def ask_all(*, explain: bool) -> tuple[list[WellPlan], list[Told]]:
 
 
 def rightly(plans: Sequence[WellPlan], told: Told) -> NDArray[np.bool_]:
-    """(wells,) whether the verdict is what was planted."""
-    return np.array([plan.class_name == verdict.label for plan, verdict in zip(plans, told.verdicts, strict=True)])
+    """(wells,) whether the network's verdict, the nearest class, is what was planted."""
+    return np.array([plan.class_name == verdict.nearest for plan, verdict in zip(plans, told.verdicts, strict=True)])
 
 
 def given(told: Told) -> NDArray[np.float64]:
     """(wells,) the probability that the network gives to its verdict."""
-    return np.array([verdict.probabilities[verdict.label] for verdict in told.verdicts])
+    return np.array([verdict.probabilities[verdict.nearest] for verdict in told.verdicts])
+
+
+def unlike(told: Told) -> NDArray[np.bool_]:
+    """(wells,) whether the daemon would call the well unlike all that the network has seen, whatever it answers."""
+    return np.array([verdict.label == UNLIKE for verdict in told.verdicts])
 
 
 def refusals(told: Told) -> list[Refusal]:
@@ -249,7 +254,7 @@ def is_complete(attribution: Attribution) -> bool:
 
 
 def verdict_table(plans: Sequence[WellPlan], everything: Sequence[Told]) -> str:
-    """Verdicts, their probability, and how many planes the daemon refuses."""
+    """The network's verdicts, their probability, how many planes the daemon refuses, and how many wells are unlike."""
     heads = (
         "the pixels",
         "right verdicts",
@@ -258,11 +263,12 @@ def verdict_table(plans: Sequence[WellPlan], everything: Sequence[Told]) -> str:
         "commonest verdict",
         "planes refused",
         "wells kept from the network",
+        "wells called `unlike`",
     )
     rows = []
     for told in everything:
         hits, sure = rightly(plans, told), given(told)
-        label, times = Counter(verdict.label for verdict in told.verdicts).most_common(1)[0]
+        label, times = Counter(verdict.nearest for verdict in told.verdicts).most_common(1)[0]
         rows.append(
             (
                 told.case.name,
@@ -272,6 +278,7 @@ def verdict_table(plans: Sequence[WellPlan], everything: Sequence[Told]) -> str:
                 f"`{label}`, {times}",
                 f"{len(refusals(told))} of {planes_of(told)}",
                 f"{kept_out(told)} of {len(hits)}",
+                f"{unlike(told).sum()} of {len(hits)}",
             )
         )
     return _table(heads, rows)
@@ -340,6 +347,7 @@ def page(plans: Sequence[WellPlan], everything: Sequence[Told]) -> str:
         "## What the network says",
         verdict_table(plans, everything),
         _verdicts_in_words(plans, everything),
+        *_unlike_in_words(plans, everything),
         "## What the explanation says",
         *_explanations(plans, everything),
         "## What the daemon says",
@@ -398,7 +406,7 @@ def _verdicts_in_words(plans: Sequence[WellPlan], everything: Sequence[Told]) ->
         lines.append(
             _filled(
                 f"- **{told.case.name}**: {wrong.sum()} of {len(plans)} wrong, at a mean probability of",
-                f"{given(told)[wrong].mean():.3f}.",
+                f"{given(told)[wrong].mean():.3f}; called `unlike` of these: {(unlike(told) & wrong).sum()}.",
             )
         )
     if spared:
@@ -410,6 +418,37 @@ def _verdicts_in_words(plans: Sequence[WellPlan], everything: Sequence[Told]) ->
             )
         )
     return "\n".join(lines)
+
+
+def _unlike_in_words(plans: Sequence[WellPlan], everything: Sequence[Told]) -> Iterator[str]:
+    right, (_, spared) = everything[0], _harmed_and_spared(plans, everything)
+    rates = {verdict.novelty.false_alarm_rate for verdict in right.verdicts if verdict.novelty is not None}
+    yield _filled(
+        "A verdict here is the network's: the class with the highest probability. Behind the check of the planes the",
+        "daemon has a second net: a well too far from those of training is called `unlike` and is no hit",
+        "([results.md](results.md#a-well-unlike-anything-seen)). The last column says how many wells would be.",
+    )
+    bullets: list[tuple[str, ...]] = [
+        (
+            f"- **Right pixels**: {(unlike(right) & rightly(plans, right)).sum()} of {len(plans)} called `unlike`",
+            "although the pixels and the network's verdict are right, a false alarm; the threshold is made for no more",
+            f"than {', '.join(_percent(rate) for rate in sorted(rates))} of wells like those of training.",
+        )
+    ]
+    if spared:
+        strange = " and ".join(str((unlike(told) & rightly(plans, told)).sum()) for told in spared)
+        bullets.append(
+            (
+                f"- **{', '.join(told.case.name for told in spared)}**: {strange} of {len(plans)} called `unlike`",
+                "although the network's verdict is right; the rest of the wells would pass for good ones.",
+            )
+        )
+    yield "\n".join(_filled(*bullet) for bullet in bullets)
+    yield _filled(
+        "This is no proof. `unlike` does not say why a well looks otherwise: bad focus, bad staining and a phenotype",
+        "that is truly new give the same word. A well that is not called so may still have wrong pixels. And a model",
+        "package need not have what it takes, `novelty.npz`.",
+    )
 
 
 def _explanations(plans: Sequence[WellPlan], everything: Sequence[Told]) -> list[str]:
@@ -425,15 +464,16 @@ def _explanations(plans: Sequence[WellPlan], everything: Sequence[Told]) -> list
         ),
         (f"- *complete*: the parts sum to the whole, to {_percent(COMPLETENESS_LIMIT)};",),
         (
-            "- *all checks passed*: and taking away what was named changes the verdict sooner than taking away places",
-            "at random.",
+            "- *all checks passed*: and so do the channels' shares; the well speaks for the verdict more than the",
+            "reference pictures do; taking away what was named changes the verdict sooner than taking away places at",
+            "random, and putting it in first brings the verdict back sooner than putting it in last.",
         ),
     )
     return [
         f"![The same well: the verdict, the share of each channel, where it lies, the daemon's answer]({PICTURES[1]})",
         _filled(
             "*From the left: the probability of each class, the planted one bold; the share of each channel in the",
-            "verdict (exact Shapley values, logits); where in the picture it lies (integrated gradients, summed over",
+            "verdict (exact Shapley values, logits); where in the picture it lies (expected gradients, summed over",
             "the channels): orange speaks for the verdict, blue against it, each at its own strength.*",
         ),
         _filled(
@@ -482,7 +522,8 @@ def _limits(everything: Sequence[Told]) -> Iterator[str]:
         yield _filled(
             f"**{told.case.name}**: {planes_of(told) - len(refusals(told))} of {planes_of(told)} planes are accepted.",
             f"Over the plate 16 bits are {said} of {len(books)} channels; the daemon warns of",
-            f"{sum(bool(book.doubt) for book in books)}.",
+            f"{sum(bool(book.doubt) for book in books)}. With this package {unlike(told).sum()} of",
+            f"{len(told.verdicts)} wells are called `unlike`; with one that has no `novelty.npz` the warning is all.",
         )
     if accepted:
         yield _filled(
@@ -509,7 +550,9 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _filled(*words: str) -> str:
-    return textwrap.fill(" ".join(words), 124, subsequent_indent="  " if words[0].startswith("- ") else "")
+    return textwrap.fill(
+        " ".join(words), 124, subsequent_indent="  " if words[0].startswith("- ") else "", break_on_hyphens=False
+    )
 
 
 def _signed(share: float) -> str:

@@ -73,6 +73,15 @@ def test_right_pixels_are_judged_rightly_and_none_is_refused(script: ModuleType,
     assert script.refusals(everything[0]) == []
 
 
+def test_a_well_called_unlike_keeps_the_verdict_of_the_network(script: ModuleType, verdicts: tuple[Any, Any]) -> None:
+    _, everything = verdicts
+    called = [told for told in everything if script.unlike(told).any()]
+    assert called
+    for told in called:
+        highest = [max(verdict.probabilities.values()) for verdict in told.verdicts]
+        assert script.given(told).tolist() == highest
+
+
 def test_figures_that_differ_are_told_from_figures_that_are_rounded() -> None:
     assert alike("12 of 20, 0.966", "12 of 20, 0.967")
     assert not alike("12 of 20, 0.966", "13 of 20, 0.966")
