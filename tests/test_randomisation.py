@@ -1,5 +1,6 @@
 """A network of random weights, whose self-test passes, is found out; one that has learned is not."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +33,15 @@ CPU = torch.device("cpu")
 
 def outcome(package: Package) -> Randomisation:
     return randomise(package, Tiler(package.manifest, CPU), CPU)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """On a busy machine torch's threads mostly wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
