@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads spin else, while others hold the cores
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -86,7 +86,8 @@ def test_the_same_start_gives_the_same_weights() -> None:
 
 def test_a_sites_logits_are_the_mean_over_its_tiles() -> None:
     network, site = taught(0), sites(1, seed=2).pixels
-    corners = [site[0, :, row : row + 16, column : column + 16] for row in (0, 8) for column in (0, 8)]
+    pixels = np.asarray(site[0])
+    corners = [pixels[:, row : row + 16, column : column + 16] for row in (0, 8) for column in (0, 8)]
     with torch.inference_mode():
         tiles = torch.stack([tiler().normalised(torch.from_numpy(tile.astype(np.float32))) for tile in corners])
         wanted = network(tiles)["logits"].mean(dim=0).numpy()

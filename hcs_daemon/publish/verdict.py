@@ -98,6 +98,7 @@ def interval_over_sites(logits: NDArray[np.float64], label: int) -> tuple[float,
     count = len(logits)
     if count < 2 or logits.shape[1] < 2:
         return None
+    logits = logits - logits.mean(axis=0).max()  # digits are for differences
     mean = logits.mean(axis=0)
     others = np.delete(np.arange(logits.shape[1]), label)
     together = float(logsumexp(mean[others]))
