@@ -1,6 +1,6 @@
 """Whether explanations tell the truth: simulated wells whose affected channel and pixels are known, method by method.
 
-    python benchmarks/explanations.py [--sites 24] [--write benchmarks/EXPLANATIONS.md]
+    python benchmarks/explanations.py [--sites 48] [--write benchmarks/EXPLANATIONS.md]
 
 The demonstration model explains its clear hits on unseen plates of the simulated screen, and on plates on which half
 the cells answer. For the other hard cases small networks learn here, in about a minute: one that knows two effects, in
@@ -370,6 +370,18 @@ _METHODS_ASIDE = (
     f"`{DEFAULT}` is the default map. captum's methods are called as they come: the class's logit, from zero where "
     "there is a baseline. A gap: the method names no channel, or draws no map."
 )
+_REMARKS = (
+    "Where all cells are affected, whatever finds bright cells is right, and a map from zero light does that without "
+    "knowing the effect. `mixed_cells` asks more, and there the default map is ahead of all of captum's.",
+    "The width of the default map's smoothing was chosen on other plates. `integrated_gradients` is nearly the same map "
+    "without it: from one pixel to the next it changes its sign.",
+    "A map's sum over a channel is not the channel's share: with two channels at once the maps often rank a third one "
+    "before the second. Read channels from the Shapley values.",
+    "Grad-CAM lies on the affected cells best and costs least, but knows no channel, so that deleting what it names takes "
+    "much else.",
+    "The small networks of `two_channels` and `rearranged` have learned for a minute, and every cell is affected: there "
+    "captum's maps lie on cells better than the default.",
+)
 _SAYS = {
     "screen": "Plates of the simulated screen, explained by the demonstration model. All cells of a field answer, so "
     "that a map that finds cells finds affected ones.",
@@ -513,7 +525,10 @@ def page(scenes: Sequence[Scene], found: Sequence[Score]) -> str:
         lines += [f"## {scene.name}", "", *_wrapped(says), *table(mine)]
     lines += ["## What was aimed at", "", "| aim | found | |", "|---|---|---|"]
     lines += [f"| {aim.words} | {aim.found} | {'holds' if aim.holds else 'fell short'} |" for aim in aims(found)]
-    lines += ["", *_by_scene(scenes, found), "    python benchmarks/explanations.py", ""]
+    lines += ["", *_by_scene(scenes, found), "## How to read it", ""]
+    for remark in _REMARKS:
+        lines += textwrap.wrap(f"- {remark}", 118, subsequent_indent="  ")
+    lines += ["", "    python benchmarks/explanations.py", ""]
     return "\n".join(lines)
 
 
@@ -574,7 +589,7 @@ def main() -> int:
     """Measure, print, and write if asked; 1 where an aim is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--sites", type=int, default=24, help="sites of a scene with all maps; Shapley values: four times"
+        "--sites", type=int, default=48, help="sites of a scene with all maps; Shapley values: four times"
     )
     parser.add_argument("--write", type=Path, help="also write the page here")
     given = parser.parse_args()
