@@ -4,7 +4,7 @@
 
 Wells of a simulated plate are spoiled in each of the ways below. The daemon's own check is asked of every plane; then,
 here alone, its answer is ignored and the wrong pixels are shown to the demonstration network, which is asked for its
-verdict and its explanation by the daemon's own code. Two to three minutes.
+verdict and its explanation by the daemon's own code. Some seven minutes on one core.
 """
 
 import argparse
