@@ -372,20 +372,20 @@ _METHODS_ASIDE = (
 )
 _REMARKS = (
     (
-        "Where all cells are affected, whatever finds bright cells is right, and a map from zero light does that without "
-        "knowing the effect. `mixed_cells` asks more: there a map must tell cells apart."
+        "Where all cells are affected, whatever finds bright cells is right, and a map from zero light does that "
+        "without knowing the effect. `mixed_cells` asks more: there a map must tell cells apart."
     ),
     (
-        "The width of the default map's smoothing was chosen on other plates. `integrated_gradients` is nearly the same "
-        "map without it: from one pixel to the next it changes its sign."
+        "The width of the default map's smoothing was chosen on other plates. `integrated_gradients` is nearly the "
+        "same map without it: from one pixel to the next it changes its sign."
     ),
     (
         "A map's sum over a channel is not the channel's share: with two channels at once the maps often rank a third "
         "one before the second. Read channels from the Shapley values."
     ),
     (
-        "Grad-CAM lies on the affected cells best and costs least, but knows no channel, so that deleting what it names "
-        "takes much else."
+        "Grad-CAM lies on the affected cells best and costs least, but knows no channel, so that deleting what it "
+        "names takes much else."
     ),
     (
         "The small networks of `two_channels` and `rearranged` have learned for a minute, and every cell is affected: "
