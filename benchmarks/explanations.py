@@ -261,7 +261,7 @@ def _opened(folder: Path) -> tuple[Package, Tiler, Model]:
     return package, Tiler(package.manifest, _CPU), Model(package.program, tiles_at_once(_CPU), _CPU)
 
 
-def scores_of(well: Well, scene: str, folder: Path, methods: Iterable[str] = METHODS) -> list[Score]:
+def scores_of(well: Well, scene: str, folder: Path, methods: Iterable[str]) -> list[Score]:
     """These methods on a well; none where the verdict is wrong. folder: the package's."""
     package, tiler, model = _opened(folder)
     classes = package.manifest.classes
@@ -337,16 +337,11 @@ def _nearest(case: Case) -> int:
 def scores(scenes: Sequence[Scene], most_maps: int, pool: Executor) -> list[Score]:
     """Every method on so many wells of each scene, channel Shapley values alone on those that it has beyond."""
     asked = [
-        (well, scene, tuple(METHODS) if number < most_maps else (SHAPLEY,))
+        (well, scene.name, scene.package, tuple(METHODS) if number < most_maps else (SHAPLEY,))
         for scene in scenes
         for number, well in enumerate(scene.wells)
     ]
-    return list(chain.from_iterable(pool.map(_scores_of, asked)))
-
-
-def _scores_of(asked: tuple[Well, Scene, tuple[str, ...]]) -> list[Score]:
-    well, scene, methods = asked
-    return scores_of(well, scene.name, scene.package, methods)
+    return list(chain.from_iterable(pool.map(scores_of, *zip(*asked, strict=True))))
 
 
 # ---- the page
