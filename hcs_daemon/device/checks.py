@@ -3,6 +3,7 @@
 docs/explanations.md says of every check what it asks, where it is from, its limit, and what it cannot tell.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -110,16 +111,25 @@ class _Curves:
         block = torch.from_numpy(np.arange(size) * BLOCKS_ALONG // size)
         ranks = torch.from_numpy(rank.reshape(count, channels, BLOCKS_ALONG, BLOCKS_ALONG))
         by_pixel = ranks[:, :, block[:, None], block[None, :]].to(self._model.device)
-        between = [
-            self._probability(torch.where(by_pixel < share * order.size, self._reference, tiles))
-            for share in DELETED[1:-1]
-        ]
+        between = self._probabilities(
+            lambda shares: torch.where(by_pixel < shares * order.size, self._reference, tiles), DELETED[1:-1]
+        )
         return float(np.trapezoid([self._site, *between, self._other], DELETED))
 
     def _probability(self, tiles: torch.Tensor) -> float:
+        return self._probabilities(lambda _: tiles[None], (0.0,))[0]
+
+    def _probabilities(self, mixed: Callable[[torch.Tensor], torch.Tensor], shares: Sequence[float]) -> list[float]:
+        """The target's probability at each share. mixed: (shares, 1, 1, 1, 1) to (shares, tiles, ...)."""
+        found: list[float] = []
+        together = max(1, self._model.at_once // len(self._question.tiles))
         with torch.inference_mode():
-            shares = self._model.logits(tiles).double().mean(dim=0).softmax(dim=0)
-        return float(shares[self._question.target])
+            for some in torch.split(torch.tensor(shares, dtype=torch.float64, device=self._model.device), together):
+                sites = mixed(some[:, None, None, None, None])
+                logits = self._model.logits(sites.flatten(0, 1)).double()
+                means = logits.view(len(sites), -1, logits.shape[1]).mean(dim=1)
+                found += means.softmax(dim=1)[:, self._question.target].tolist()
+        return found
 
 
 def block_sums(heat: Pixel) -> Floats:
