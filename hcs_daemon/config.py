@@ -19,15 +19,22 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     ValidationError,
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from hcs_daemon.errors import SettingsError
 
 ENVIRONMENT_PREFIX = "HCS_DAEMON__"
+LIVE: dict[str, JsonValue] = {"live": True}
+"""In a setting's schema: a running daemon takes it from the file anew when it is told to (SIGHUP).
+
+Such a setting decides when something is done, or how much of it, and never what a result says.
+"""
 _NUMBERED = re.compile(r"(?:[a-z]|ch|channel)?0*([0-9]+)")
 """Not any letters: `Cy5` is a dye, and no other way to write 5."""
 _SHORT_NAMES = {"demo", "features"}
@@ -107,16 +114,23 @@ class Watch(_Section):
     pattern: str = Field(
         "", description='with instrument = "pattern": a regular expression with the named groups of docs/settings.md'
     )
-    settle_s: float = Field(2.0, ge=0.0, le=3600, description="seconds; a file unchanged this long is complete")
-    rescan_s: float = Field(5.0, gt=0.0, le=3600, description="seconds between two full looks at the folder")
+    settle_s: float = Field(
+        2.0, ge=0.0, le=3600, description="seconds; a file unchanged this long is complete", json_schema_extra=LIVE
+    )
+    rescan_s: float = Field(
+        5.0, gt=0.0, le=3600, description="seconds between two full looks at the folder", json_schema_extra=LIVE
+    )
     polling: Literal["auto", "always", "never"] = Field(
-        "auto", description="hints by polling instead of events; auto: on network file systems"
+        "auto", description="hints by polling instead of events; auto: on network file systems", json_schema_extra=LIVE
     )
     backlog_h: float = Field(
         24.0, ge=0.0, description="hours; at the first start, plates untouched for longer are left alone"
     )
     cache_bytes: int = Field(
-        1 << 30, ge=0, description="bytes of decoded planes kept until their site is complete; beyond, read again"
+        1 << 30,
+        ge=0,
+        description="bytes of decoded planes kept until their site is complete; beyond, read again",
+        json_schema_extra=LIVE,
     )
     readers: int = Field(0, ge=0, le=64, description="threads that read and decode; 0: one for each core, at most four")
 
@@ -190,10 +204,16 @@ class Expect(_Section):
         None, description="a CSV file that says what is in the wells, or a folder with one <plate>.csv for each plate"
     )
     well_timeout_s: float = Field(
-        900.0, gt=0.0, description="seconds without a new plane after which a well is published as partial"
+        900.0,
+        gt=0.0,
+        description="seconds without a new plane after which a well is published as partial",
+        json_schema_extra=LIVE,
     )
     plate_timeout_s: float = Field(
-        3600.0, gt=0.0, description="seconds without a new plane after which a plate is finished"
+        3600.0,
+        gt=0.0,
+        description="seconds without a new plane after which a plate is finished",
+        json_schema_extra=LIVE,
     )
 
     @property
@@ -265,7 +285,9 @@ class Model(_Section):
     package: str = Field(min_length=1, description='a path to a model package, or "demo"')
     device: Annotated[str, AfterValidator(_device)] = Field("auto", description="where the model runs")
     batch_sites: int = Field(16, ge=1, le=4096, description="sites a batch at most")
-    max_wait_s: float = Field(1.0, ge=0.0, le=3600, description="seconds that a site waits for its batch to fill")
+    max_wait_s: float = Field(
+        1.0, ge=0.0, le=3600, description="seconds that a site waits for its batch to fill", json_schema_extra=LIVE
+    )
     hit_probability: float = Field(
         0.9, gt=0.0, le=1.0, description="a well whose class is not the control's with at least this is a hit"
     )
@@ -275,7 +297,9 @@ class Explain(_Section):
     """Which sites are explained, and how."""
 
     policy: Literal["none", "per_well", "hits", "all"] = Field(
-        "per_well", description="which sites are explained; per_well: the one nearest the well's mean logits"
+        "per_well",
+        description="which sites are explained; per_well: the one nearest the well's mean logits",
+        json_schema_extra=LIVE,
     )
     method: Literal["auto", "integrated_gradients", "expected_gradients", "grad_cam", "occlusion"] = Field(
         "auto", description="how maps are made; auto: expected gradients, what differs from the control sites"
@@ -285,6 +309,7 @@ class Explain(_Section):
         ge=0.0,
         le=3600.0,
         description="seconds a well waits for its explanation; then it is published without, and explained when idle",
+        json_schema_extra=LIVE,
     )
 
 
@@ -292,10 +317,14 @@ class Results(_Section):
     """Where results go."""
 
     directory: Folder = Field(description="the folder for results; not inside the watched one, nor it inside this")
-    min_free_bytes: int = Field(5 << 30, ge=0, description="bytes; with less free, publishing waits")
-    pictures: Literal["all", "hits", "none"] = Field("all", description="which wells get a picture")
+    min_free_bytes: int = Field(
+        5 << 30, ge=0, description="bytes; with less free, publishing waits", json_schema_extra=LIVE
+    )
+    pictures: Literal["all", "hits", "none"] = Field(
+        "all", description="which wells get a picture", json_schema_extra=LIVE
+    )
     plate_refresh_s: float = Field(
-        30.0, ge=0.0, description="seconds; plate-level files are rewritten at most this often"
+        30.0, ge=0.0, description="seconds; plate-level files are rewritten at most this often", json_schema_extra=LIVE
     )
 
 
@@ -309,8 +338,12 @@ class Http(_Section):
 class Log(_Section):
     """How the log looks."""
 
-    format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json")
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least level that is written")
+    format: Literal["auto", "console", "json"] = Field(
+        "auto", description="auto: console on a terminal, else json", json_schema_extra=LIVE
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="the least level that is written", json_schema_extra=LIVE
+    )
 
 
 class Settings(BaseSettings):
@@ -391,6 +424,16 @@ def load_settings(path: Path, overrides: Mapping[str, Mapping[str, Any]] | None 
 def known_keys() -> list[str]:
     """Every setting as `section.key`, in the order of the file."""
     return [f"{section}.{key}" for section in Settings.model_fields for key in _section(section).model_fields]
+
+
+def live_keys() -> list[str]:
+    """Those settings, as `section.key`, that a running daemon takes from the file anew when it is told to."""
+    return [key for key in known_keys() if _field(key).json_schema_extra == LIVE]
+
+
+def _field(key: str) -> FieldInfo:
+    section, _, name = key.partition(".")
+    return _section(section).model_fields[name]
 
 
 def _section(name: str) -> type[BaseModel]:

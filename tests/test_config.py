@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hcs_daemon.config import Expect, canonical_channel, check_apart, known_keys, load_settings
+from hcs_daemon.config import Expect, canonical_channel, check_apart, known_keys, live_keys, load_settings
 from hcs_daemon.errors import SettingsError
 
 LEAST: dict[str, dict[str, str]] = {
@@ -500,6 +500,14 @@ def test_every_setting_is_known_by_section_and_key() -> None:
     keys = known_keys()
     assert len(keys) == len(set(keys))
     assert {"watch.directory", "expect.channels", "model.package", "http.port"} <= set(keys)
+
+
+def test_no_setting_that_decides_what_a_result_says_or_where_it_goes_is_live() -> None:
+    live = set(live_keys())
+    assert live < set(known_keys())
+    assert {"log.level", "explain.policy", "expect.well_timeout_s", "results.pictures"} <= live
+    decided_once = {"watch.directory", "watch.instrument", "expect.bit_depth", "expect.channels", "model.package"}
+    assert not live & (decided_once | {"model.hit_probability", "explain.method", "results.directory", "http.port"})
 
 
 def test_settings_that_are_no_regular_file_are_refused_without_waiting(tmp_path: Path) -> None:
