@@ -598,7 +598,7 @@ def main() -> int:
     )
     parser.add_argument("--write", type=Path, help="also write the page here")
     given = parser.parse_args()
-    with ProcessPoolExecutor(2) as pool, TemporaryDirectory() as folder:
+    with ProcessPoolExecutor() as pool, TemporaryDirectory() as folder:
         scenes = make_scenes(Path(folder), given.sites, pool)
         found = scores(scenes, given.sites, pool)
     text = page(scenes, found)

@@ -163,7 +163,8 @@ To say when to stop: {_named(report.split.validate)}.
 ## Learning
 
 {recipe.steps} batches at most of {recipe.batch} views; it {ended}, and the weights of batch {course.best} were kept.
-Views are turned, mirrored and cut at random; gain and offset of each channel vary as they do between control wells:
+Learned on {recipe.device}. Views are turned, mirrored and cut at random; gain and offset of each channel vary as they
+do between control wells:
 
 | channel | dark level | its spread | brightness | its spread, of the logarithm |
 |---|---|---|---|---|

@@ -57,11 +57,11 @@ def attend(
     key: str,
     report: Callable[[int], None],
 ) -> Course:
-    """Let a lesson go on to its end, or until it gets no better, and leave the network with its best weights, folded.
+    """Let a lesson go on to its end, or until it gets no better; the network is left on the CPU with its best weights.
 
-    steps: of the lesson's recipe. validation: the loss of the validation wells, the network in eval mode. checkpoint: a
-    file that is written at every look; one of the same key is gone on from, and the result is the same. key: of all
-    that the training depends on. report: called with the number of each step that is done.
+    The weights are folded. steps: of the lesson's recipe. validation: the loss of the validation wells, the network in
+    eval mode. checkpoint: a file that is written at every look; one of the same key is gone on from, and the result is
+    the same. key: of all that the training depends on. report: called with the number of each step that is done.
     """
     every = max(1, steps // LOOKS)
     looks: list[Look] = []
@@ -85,7 +85,7 @@ def attend(
         state = {"lesson": lesson.state(), "mean": mean.state_dict(), "looks": lines, "best": best}
         save_checkpoint(checkpoint, key, state)
     lesson.network.load_state_dict(best)
-    lesson.network.fold()
+    lesson.network.cpu().fold()
     return Course(tuple(looks), looks[_best(looks)].step)
 
 
@@ -118,7 +118,7 @@ def save_checkpoint(path: Path, key: str, state: Mapping[str, Any]) -> None:
 def load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
     """What `save_checkpoint` wrote, of the same key; None where there is none that can be used. Runs no code in it."""
     try:
-        found = torch.load(path, weights_only=True)
+        found = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError):
         return None
     return found if isinstance(found, dict) and found.get("key") == key else None

@@ -41,7 +41,8 @@ class Recipe:
     offset_spread: standard deviation in counts of what is added to a channel. mixed_share: how often a channel of a
     control's view is replaced by that of another control, which is a control still. camera_offset: counts in the dark.
     These three are one number, or one for each channel. threads: torch adds in another order with another number, so
-    the weights depend on it. balanced: every class fills as many places of a batch, however many sites it has.
+    the weights depend on it. balanced: every class fills as many places of a batch, however many sites it has. device:
+    where the network learns; on a card the last digits differ from one training to the next.
     """
 
     steps: int = 1600
@@ -54,6 +55,7 @@ class Recipe:
     camera_offset: float | tuple[float, ...] = 128.0
     threads: int = 1
     balanced: bool = False
+    device: str = "cpu"
 
 
 @contextmanager
@@ -70,7 +72,7 @@ def threads(count: int) -> Iterator[None]:
 class Lesson:
     """A network that learns step by step; it can be put down (`state`) and taken up again by another (`restore`).
 
-    The same arguments and the same start give the same weights on the same machine, however often it is put down.
+    The same arguments and the same start give the same weights on the same processor, however often it is put down.
     tiler: normalises, on the CPU. tile_px: edge of the views. control: the control's class. Owns the network.
     """
 
@@ -85,7 +87,7 @@ class Lesson:
         recipe: Recipe,
         rng: np.random.Generator,
     ) -> None:
-        self.network = network
+        self.network = network.to(recipe.device)
         self.done = 0
         self._sites = sites
         self._tiler = tiler
@@ -109,7 +111,9 @@ class Lesson:
         _mix(views, np.flatnonzero(labels == self._control), recipe.mixed_share, self._rng)
         with threads(recipe.threads):
             tiles = self._tiler.normalised(torch.from_numpy(views))
-            loss = _step(self.network, self._optimiser, tiles, torch.from_numpy(labels))
+            loss = _step(
+                self.network, self._optimiser, tiles.to(recipe.device), torch.from_numpy(labels).to(recipe.device)
+            )
         self._rates.step()
         self.done += 1
         return loss
@@ -163,7 +167,7 @@ def teach(
     rng: np.random.Generator,
     report: Callable[[int, float], None],
 ) -> None:
-    """Let a network learn; the same arguments and the same start give the same weights on the same machine.
+    """Let a network learn; the same arguments and the same start give the same weights on the same processor.
 
     tiler: normalises, on the CPU. control: the control's class. report: called after each step with its number (from 1)
     and its loss. The network is left in training mode.
@@ -179,7 +183,8 @@ def site_logits(
 ) -> Scores:
     """Each site's logits as the daemon finds them, the mean over its tiles; (sites, classes) float64.
 
-    program: gives logits by name. sites: (channels, height, width) each, raw counts at the model's pixel size.
+    program: gives logits by name, on the CPU or a card. sites: (channels, height, width) each, raw counts at the
+    model's pixel size. tiler: normalises, on the CPU.
     """
     return site_outputs(program, sites, tiler, pixel_size_um)[0]
 
@@ -189,11 +194,13 @@ def site_outputs(
 ) -> tuple[Scores, Scores]:
     """The same, and each site's embedding, (sites, features) float64."""
     found: dict[str, list[NDArray[np.float64]]] = {"logits": [], "embedding": []}
+    device = next((weights.device for weights in program.parameters()), torch.device("cpu"))
     with torch.inference_mode():
         for site in sites:
-            parts = [program(part) for part in torch.split(tiler.tiles(site, pixel_size_um), TILES_AT_ONCE)]
+            tiles = tiler.tiles(site, pixel_size_um).to(device)
+            parts = [program(part) for part in torch.split(tiles, TILES_AT_ONCE)]
             for name, rows in found.items():
-                rows.append(torch.cat([part[name] for part in parts]).double().mean(dim=0).numpy())
+                rows.append(torch.cat([part[name] for part in parts]).double().mean(dim=0).cpu().numpy())
     return np.stack(found["logits"]), np.stack(found["embedding"])
 
 

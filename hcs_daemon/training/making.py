@@ -158,6 +158,7 @@ class _Study:
             camera_offset=self.staining.dark,
             threads=2,
             balanced=True,
+            device="cuda" if torch.cuda.is_available() else "cpu",
         )
 
     def in_words(self) -> str:
@@ -166,7 +167,7 @@ class _Study:
         held = f"all of plate {split.plate}" if split.plate is not None else f"{len(split.held_out)} wells"
         return (
             f"{len(self.gathered.labels)} wells of {len(self.classes)} classes: {len(split.learn)} to learn from,"
-            f" {len(split.validate)} to say when to stop, {held} held out"
+            f" {len(split.validate)} to say when to stop, {held} held out; learning on {self.recipe.device}"
         )
 
     def learn(
