@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -531,7 +532,7 @@ def _process_one(
 def notify(state: str) -> None:
     """Tell systemd (sd_notify(3)); nothing where it did not start us."""
     address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
+    if not address or sys.platform == "win32":
         return
     if address.startswith("@"):
         address = "\0" + address[1:]

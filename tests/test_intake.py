@@ -828,7 +828,7 @@ def test_a_file_that_becomes_readable_unseen_is_taken_back(watched: Watched) -> 
     watched.well("A01")
     watched.well("A02")
     watched.path(A01).chmod(0)
-    watched.run(60)
+    watched.run(960)
     assert watched.reasons == {A01: "unreadable"}
     watched.path(A01).chmod(0o600)
     watched.run(120)

@@ -54,6 +54,10 @@ from hcs_daemon.vocabulary import Stage
 
 PATIENCE = 3
 """So many times a file that does not decode, cannot be opened or is gone is looked at again before it is judged."""
+HELD_SAID_S = 30.0
+"""A file that somebody holds so long is said."""
+HELD_AT_MOST_S = 15.0
+"""A file that somebody holds is tried again ever less often, but settle_s and this later at most."""
 METADATA_AT_MOST_S = 15.0
 """A metadata file that is appended to all the while is read this often, and not only when it rests."""
 TRY_AGAIN_S = 60.0
@@ -230,6 +234,7 @@ class Intake:
             if file.decided and file.plane is not None:
                 self._log.info(Event.FILE_CHANGED, path=file.name)
             file.size_bytes, file.mtime_ns, file.tries = sighting.size_bytes, sighting.mtime_ns, 0
+            file.held_s = None
             if file.plane is not None:
                 self._state.plates[file.acquisition].undecided.pop(file.name, None)
             self._route(file, now)
@@ -440,8 +445,8 @@ class Intake:
                 self._open(file, answer, now)
             case Refused(refusal, sha256):
                 self._doubt(file, refusal, sha256, now)
-            case NotYet(detail):
-                self._doubt(file, refusals.not_openable(detail), None, now)
+            case NotYet():
+                self._not_opened(file, answer, now)
             case Changed(sighting):
                 self._see(sighting, now)
             case Gone():
@@ -450,6 +455,24 @@ class Intake:
                 self._metadata_read(file)
             case None:
                 self._verdicts.refuse(file, self._by_name(file), None, now)
+
+    def _not_opened(self, file: FileEntry, answer: NotYet, now: float) -> None:
+        """One that somebody holds is waited for as long as a well is: nothing is wrong with it yet."""
+        file.held_s = now if file.held_s is None else file.held_s
+        waited_s = now - file.held_s
+        if not answer.held or self._finite or waited_s >= self._settings.expect.well_timeout_s:
+            self._doubt(file, refusals.not_openable(answer.detail), None, now)
+            return
+        if waited_s >= HELD_SAID_S and not file.held_said:
+            file.held_said = True
+            self._log.warning(
+                Event.FILE_HELD,
+                path=file.name,
+                detail=answer.detail,
+                waited_s=round(waited_s),
+                hint="close it in the program that holds it, or let the daemon's user read it; it is tried again",
+            )
+        self._settling.see(file.sighting, now, extra_s=min(max(waited_s, 1.0), HELD_AT_MOST_S))
 
     def _doubt(self, file: FileEntry, refusal: Refusal, sha256: str | None, now: float) -> None:
         """A file that may still be arriving is looked at again some rounds before it is judged, and after that."""

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from hcs_daemon.instruments.manifest import Manifest
 from hcs_daemon.instruments.naming import Instrument, PlaneAddress
 from hcs_daemon.intake import refusals
-from hcs_daemon.intake.reading import Gone, NotYet, Outcome, Refused, Twin, confirm, refusal_of
+from hcs_daemon.intake.reading import Gone, Outcome, Refused, Twin, confirm, not_yet, refusal_of
 from hcs_daemon.records import StableFile
 from hcs_daemon.tiff import TiffProblem, first_tags
 
@@ -37,7 +37,7 @@ def open_bundle(instrument: Instrument, root_name: str, path: PurePosixPath, fil
     except FileNotFoundError:
         return Gone()
     except OSError as error:
-        return NotYet(f"{type(error).__name__}: {error.strerror}")
+        return not_yet(error)
     except TiffProblem as problem:
         return Refused(refusal_of(problem))
     except ValueError as error:
@@ -51,4 +51,4 @@ def read_metadata(instrument: Instrument, file: StableFile) -> Answer:
     except FileNotFoundError:
         return Gone()
     except OSError as error:
-        return NotYet(f"{type(error).__name__}: {error.strerror}")
+        return not_yet(error)

@@ -1,5 +1,6 @@
 """One file from disk to a measured plane: read once, hashed, decoded from memory. Runs in the reader pool."""
 
+import errno
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
@@ -61,9 +62,10 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
-    """The file is there and cannot be opened now: on Windows, because it is still being written."""
+    """The file is there and cannot be opened now. held: somebody has it open, or no right to it was given (yet)."""
 
     detail: str
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,15 @@ class Twin:
     record: PlaneRecord
     first: str
     gone: bool
+
+
+_HELD = {errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY}
+"""Windows' sharing and lock violations (errors 32 and 33) come as EACCES; through a share they come as EBUSY too."""
+
+
+def not_yet(error: OSError) -> NotYet:
+    """What a file is that does not open."""
+    return NotYet(f"{type(error).__name__}: {error.strerror}", held=error.errno in _HELD)
 
 
 Outcome = Decoded | Refused | Changed | NotYet | Gone
@@ -139,7 +150,7 @@ def confirm(file: StableFile) -> Outcome | None:
     except FileNotFoundError:
         return Gone()
     except OSError as error:
-        return NotYet(f"{type(error).__name__}: {error.strerror}")
+        return not_yet(error)
     if (now.size_bytes, now.mtime_ns) != (file.size_bytes, file.mtime_ns):
         return Changed(now)
     return None
@@ -283,15 +294,15 @@ _Read = tuple[str, DecodedTiff | Refusal]
 
 def _bytes_of(file: StableFile) -> _Read | Outcome:
     """The whole file, if it is still what settled, before and after reading."""
-    kept_from = confirm(file) or _unfit(file)
-    if kept_from is not None:
-        return kept_from
     try:
+        kept_from = confirm(file) or _unfit(file)
+        if kept_from is not None:
+            return kept_from
         data = file.path.read_bytes()
     except FileNotFoundError:
         return Gone()
     except OSError as error:
-        return NotYet(f"{type(error).__name__}: {error.strerror}")
+        return not_yet(error)
     changed = confirm(file)
     if changed is not None:
         return changed
@@ -313,7 +324,7 @@ def _page_of(file: StableFile, bundle: Path, page: int) -> _Read | Outcome:
     except FileNotFoundError:
         return Gone()
     except OSError as error:
-        return NotYet(f"{type(error).__name__}: {error.strerror}")
+        return not_yet(error)
     except TiffProblem as problem:
         decoded = refusal_of(problem)
     return confirm(file) or (sha256, decoded)

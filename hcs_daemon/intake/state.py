@@ -24,6 +24,7 @@ class FileEntry:
 
     name: its path below the watched folder, as text. problem: why its name alone refuses it. plane and channel are None
     for a file that is no plane of an expected channel. tries: reads that came to nothing since it last changed.
+    held_s: monotonic seconds since which somebody holds it; None when nobody does. held_said: whether that was said.
     complete_s: monotonic seconds at which it had settled. rejection: its standing line. outcome: as it is counted.
     address: of a plane, as its name or its bundle says it. instrument: whose name it bears.
     """
@@ -39,6 +40,8 @@ class FileEntry:
     channel: str | None = None
     decided: bool = False
     tries: int = 0
+    held_s: float | None = None
+    held_said: bool = False
     complete_s: float = 0.0
     rejection: Rejection | None = None
     outcome: PlaneOutcome | None = None

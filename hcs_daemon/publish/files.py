@@ -10,25 +10,56 @@ from pathlib import Path
 _TEMPORARY = ".tmp"
 
 
+class HeldError(PermissionError):
+    """A file cannot be replaced or removed, though its folder can be written: on Windows, somebody has it open."""
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write `data` to `path` so that a reader, or a crash, sees the old file or the new one and nothing between.
 
     A temporary file of a new name in the same folder, fsync, rename, fsync of the folder. Makes the folder. Raises
-    OSError, and then leaves no temporary file where that can be helped.
+    OSError, a HeldError where just this file is refused, and then leaves no temporary file where that can be helped.
     """
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
+    temporary = _temporary(path)
     try:
         with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)  # noqa: PTH105 (the call that commits, under the name by which it is known)
+        _replace(temporary, path)
     except OSError:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    try:
+        os.replace(temporary, path)  # noqa: PTH105 (the call that commits, under the name by which it is known)
+    except PermissionError as error:  # the folder took the temporary file
+        raise HeldError(error.errno, error.strerror, str(path)) from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there. Raises OSError, a HeldError where just this file is refused."""
+    try:
+        path.unlink(missing_ok=True)
+    except PermissionError as error:
+        probe = _temporary(path)
+        probe.touch()  # raises where it is the folder that refuses
+        probe.unlink()
+        raise HeldError(error.errno, error.strerror, str(path)) from error
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file's name is that of a temporary file, and so another each time."""
+    return name.endswith(_TEMPORARY)
 
 
 def make_folder(folder: Path) -> None:

@@ -201,7 +201,7 @@ class Gallery:
                 self._file(folder / PLATE_PICTURE_NAME, future.result())
 
     def _file(self, path: Path, png: bytes) -> None:
-        self._outbox.add(lambda _now_s: write_atomic(path, png))
+        self._outbox.add(lambda _now_s: write_atomic(path, png), path.with_suffix(""))
 
 
 def _done(futures: Iterable[Future[bytes]]) -> list[Future[bytes]]:

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from hcs_daemon.publish.files import HeldError, is_temporary
 from hcs_daemon.telemetry import Event, Telemetry, get_log
 
 RETRY_S = 1.0
@@ -17,6 +18,7 @@ Job = Callable[[float], None]
 class Outbox:
     """Does jobs in order; one that the disk refuses stops those behind it. Owned by the publish thread.
 
+    A job that says what it is about, and finds a file of that held by somebody, stops only what is about the same.
     check: raises OSError when the folder must not be written into. blocked: why nothing can be written now, in words,
     or None.
     """
@@ -28,17 +30,20 @@ class Outbox:
         self._min_free_bytes = min_free_bytes
         self._telemetry = telemetry
         self._check = check
-        self._jobs: deque[Job] = deque()
+        self._jobs: deque[tuple[Job, Path | None]] = deque()
+        self._held: deque[tuple[Job, Path | None]] = deque()
+        self._held_retry_s = float("-inf")
+        self._said: set[Path] = set()
         self._retry_s = float("-inf")
         self._look_s = float("-inf")
         self.blocked: str | None = None
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self._jobs) + len(self._held)
 
-    def add(self, job: Job) -> None:
-        """Put a job behind the others."""
-        self._jobs.append(job)
+    def add(self, job: Job, about: Path | None = None) -> None:
+        """Put a job behind the others. about: what it writes of, a folder for all that is below it."""
+        self._jobs.append((job, about))
 
     def ready(self, now_s: float) -> bool:
         """Whether the disk may be asked: it did not refuse, or long enough ago."""
@@ -48,16 +53,47 @@ class Outbox:
         """Do what can be done."""
         if not self.ready(now_s):
             return
+        if now_s >= self._held_retry_s:
+            self._jobs.extendleft(reversed(self._held))
+            self._held.clear()
         try:
             self._look(now_s)
             while self._jobs:
                 self._check()
-                self._jobs[0](now_s)
+                job, about = self._jobs[0]
+                if self._waits_behind(about) or not self._done(job, about, now_s):
+                    self._held.append((job, about))
                 self._jobs.popleft()
         except OSError as error:
             self.fail(error, now_s)
         else:
             self._recover()
+
+    def _waits_behind(self, about: Path | None) -> bool:
+        """Whether something of what a job is about is held."""
+        return about is not None and any(held is not None and held.is_relative_to(about) for _, held in self._held)
+
+    def _done(self, job: Job, about: Path | None, now_s: float) -> bool:
+        """Do a job; False when somebody holds its file, which is said once."""
+        try:
+            job(now_s)
+        except HeldError as error:
+            if about is None:
+                raise
+            self._held_retry_s = now_s + RETRY_S
+            if about not in self._said:
+                self._said.add(about)
+                self._telemetry.results_write_failures.inc()
+                get_log().warning(
+                    Event.RESULT_HELD,
+                    path=error.filename,
+                    detail=_words(error),
+                    hint="close it in the program that has it open; the others go on, and it is tried every second",
+                )
+            return False
+        if about is not None:
+            self._said.discard(about)
+        return True
 
     def fail(self, error: OSError, now_s: float) -> None:
         """Note that the results folder cannot be used now."""
@@ -91,5 +127,7 @@ class Outbox:
 
 
 def _words(error: OSError) -> str:
-    """The error without its number."""
-    return error.strerror or str(error)
+    """The error without its number, with its file where that is the same at each try."""
+    words = error.strerror or str(error)
+    file = error.filename
+    return f"{words}: {file}" if isinstance(file, str) and not is_temporary(file) else words

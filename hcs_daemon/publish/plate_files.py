@@ -7,7 +7,7 @@ from datetime import datetime
 from hcs_daemon.config import Settings
 from hcs_daemon.publish.desk import Desk
 from hcs_daemon.publish.documents import plate_file
-from hcs_daemon.publish.files import write_atomic
+from hcs_daemon.publish.files import remove, write_atomic
 from hcs_daemon.publish.gallery import Gallery
 from hcs_daemon.publish.names import PLATE_NAME, PLATE_PICTURE_NAME, PROFILES_NAME, QUALITY_NAME, SITES_NAME
 from hcs_daemon.publish.outbox import Outbox
@@ -44,7 +44,7 @@ class PlateFiles:
             return
         desk.refreshing = True
         desk.refresh_s = now_s + self._settings.results.plate_refresh_s
-        self._outbox.add(lambda _now_s: self._write(desk))
+        self._outbox.add(lambda _now_s: self._write(desk), desk.folder)
 
     def reopen(self, desk: Desk) -> None:
         """A plate that was finished under other settings is done again, and says so before its first well does.
@@ -63,11 +63,11 @@ class PlateFiles:
             if results:
                 write_atomic(desk.folder / name, table(results, judged))
             else:  # made with another model: the plate is done again
-                (desk.folder / name).unlink(missing_ok=True)
+                remove(desk.folder / name)
         plate = self._compose(desk)
         if plate.state is PlateState.FINISHED:
             # never beside a finished plate that it does not show; without one, it is drawn at the next start
-            (desk.folder / PLATE_PICTURE_NAME).unlink(missing_ok=True)
+            remove(desk.folder / PLATE_PICTURE_NAME)
         flags = {well.stem: found.flags for well, found in judged.wells.items()}
         page = quality_page(plate, results, standing(desk.rejections), flags, judged.notes)
         write_atomic(desk.folder / QUALITY_NAME, page.encode())

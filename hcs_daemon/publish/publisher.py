@@ -516,7 +516,7 @@ class Publisher:
             self._note_published(well, result)
             published(result, now_s)
 
-        self._outbox.add(job)
+        self._outbox.add(job, well_json(desk.folder, well).with_suffix(""))
 
     def _note_published(self, well: WellId, result: WellResult) -> None:
         """A result is on the disk and in the ledger."""

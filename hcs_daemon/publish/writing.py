@@ -6,7 +6,7 @@ from pathlib import Path
 from hcs_daemon.plate import WellId
 from hcs_daemon.publish.desk import Desk
 from hcs_daemon.publish.documents import well_json
-from hcs_daemon.publish.files import make_folder, write_atomic
+from hcs_daemon.publish.files import make_folder, remove, write_atomic
 from hcs_daemon.publish.ledger import Ledger, digest
 from hcs_daemon.publish.maps import maps_path
 from hcs_daemon.publish.schemas import WellResult
@@ -54,7 +54,7 @@ class WellWrite:
         result = self._compose(self._next_revision(), now_s)
         data = result.text()
         # never beside a result that it does not show; without one, it is drawn at the next start
-        self._path.with_suffix(".png").unlink(missing_ok=True)
+        remove(self._path.with_suffix(".png"))
         self._place_maps(result)
         write_atomic(self._path, data)
         self._desk.results[self._well] = result
@@ -66,7 +66,7 @@ class WellWrite:
         if self._maps is not None:
             write_atomic(path, self._maps)
         elif result.explanation is None or result.explanation.maps_sha256 is None:
-            path.unlink(missing_ok=True)
+            remove(path)
 
     def _next_revision(self) -> int:
         current = self._desk.results.get(self._well)
