@@ -329,10 +329,22 @@ class Results(_Section):
 
 
 class Http(_Section):
-    """Where /metrics, /healthz and /readyz answer."""
+    """Where /metrics, /healthz and /readyz answer, and the file with the same metrics."""
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(9464, ge=0, le=65535, description="port to listen on; 0: none")
+    textfile: OptionalFile = Field(
+        None, description="a .prom file with what /metrics answers, for a node exporter; empty: none"
+    )
+
+    @field_validator("textfile")
+    @classmethod
+    def _as_exporters_ask(cls, path: Path | None) -> Path | None:
+        if path is not None and path.suffix != ".prom":
+            raise _RefusedError(
+                f"http.textfile {path} does not end with .prom", "an exporter reads no other: name it hcs-daemon.prom"
+            )
+        return path
 
 
 class Log(_Section):
@@ -376,6 +388,16 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _folders_apart(self) -> Self:
         check_apart(self.watch.directory, self.results.directory)
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_among_the_images(self) -> Self:
+        textfile, watched = self.http.textfile, _real("watch.directory", self.watch.directory)
+        if textfile is not None and _real("http.textfile", textfile).is_relative_to(watched):
+            raise _RefusedError(
+                f"http.textfile {textfile} lies inside watch.directory {self.watch.directory}",
+                "give the folder that the exporter reads; nothing is ever written among the images",
+            )
         return self
 
 
@@ -522,6 +544,7 @@ _PATHS: dict[str, tuple[str, ...]] = {
     "expect": ("layout",),
     "results": ("directory",),
     "model": ("package",),
+    "http": ("textfile",),
 }
 
 

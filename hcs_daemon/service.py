@@ -30,6 +30,7 @@ from hcs_daemon.plate import AcquisitionId
 from hcs_daemon.publish.publisher import Publisher
 from hcs_daemon.records import Restored
 from hcs_daemon.telemetry import Event, Telemetry, get_log
+from hcs_daemon.textfile import Textfile
 
 DRAIN_S = 18.0
 """Seconds that shutdown gives to what the device and publish hold; wells that are not explained then are written so."""
@@ -121,8 +122,11 @@ def open_network(settings: Settings, telemetry: Telemetry) -> Device:
     """The settings' model on the settings' device. Raises SettingsError or PackageError."""
     check_covers(read_manifest(package_folder(settings.model.package)), settings.expect)
     from hcs_daemon.device.inference import open_device  # noqa: PLC0415 (torch takes two seconds)
+    from hcs_daemon.device.memory import allocated_bytes  # noqa: PLC0415
 
-    return open_device(settings, telemetry)
+    device = open_device(settings, telemetry)
+    telemetry.device_memory_bytes.set_function(allocated_bytes)
+    return device
 
 
 @contextmanager
@@ -379,8 +383,11 @@ class Service:
         """Open the port, start the threads, watch over them until the end; the exit code."""
         http = self._settings.http
         endpoints = Endpoints(http.host, http.port, self._render, self.trouble, self.not_ready)
+        textfile = Textfile(http.textfile, self._telemetry, self._render) if http.textfile else None
         if http.port:
             endpoints.start()
+        if textfile:
+            textfile.start()
         self._scanner.start()
         self._line.start()
         try:
@@ -391,6 +398,8 @@ class Service:
             self._scanner.stop()
             self._line.stop()
             endpoints.stop()
+            if textfile:
+                textfile.stop()
 
     def _watch_over(self) -> None:
         said: str | None = "starting"

@@ -12,11 +12,29 @@ from enum import StrEnum
 from typing import Any, TextIO
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.parser import text_string_to_metric_families
 
-from hcs_daemon.vocabulary import ExplanationResult, PlaneOutcome, Reason, SiteOutcome, Stage, WellStatus
+from hcs_daemon.vocabulary import (
+    PLATE_STATUSES,
+    ExplanationResult,
+    PlaneOutcome,
+    Reason,
+    ReloadResult,
+    SiteOutcome,
+    Stage,
+    WellStatus,
+)
 
+# no `_created` beside every counter: no such name is promised
+disable_created_metrics()  # type: ignore[no-untyped-call] # the library leaves it without types
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -40,6 +58,7 @@ class Event(StrEnum):
     PLATE_RECOGNISED = "plate.recognised"
     PLATE_WAITING = "plate.waiting"
     PLATE_FINISHED = "plate.finished"
+    PLATE_DRIFTS = "plate.drifts"
     PLATE_LEFT_ALONE = "plate.left_alone"
     PLATE_MOVED = "plate.moved"
     PLATE_REDONE = "plate.redone"
@@ -95,6 +114,7 @@ class Telemetry:
         self.plates_stalled = gauge("hcs_plates_stalled", "Plates that are acquiring and long without a new plane")
         self.stage_seconds = histogram("hcs_stage_seconds", "Time a stage works on one item", "stage", buckets=seconds)
         self.stage_queue_items = gauge("hcs_stage_queue_items", "Items that wait for a stage", "stage")
+        self.plates_finished = counter("hcs_plates_finished", "Plates finished, by status", "status")
         self.stage_last_progress = gauge(
             "hcs_stage_last_progress_timestamp_seconds", "When a stage last made progress", "stage"
         )
@@ -121,10 +141,14 @@ class Telemetry:
         self.results_free_bytes = gauge("hcs_results_free_bytes", "Bytes free where the results are")
         self.ledger_entries = counter("hcs_ledger_entries", "Lines appended to the ledger")
         self.ledger_broken = gauge("hcs_ledger_broken", "1 when the ledger's chain does not hold")
-        self.control_drift = gauge("hcs_control_drift", "How far controls moved since the plate began")
+        self.results_min_free_bytes = gauge("hcs_results_min_free_bytes", "With fewer bytes free, publishing waits")
+        self.control_drift = gauge("hcs_control_drift", "How far a plate's controls moved meanwhile, in their scatter")
         self.clock_skew_seconds = gauge("hcs_clock_skew_seconds", "Newest file's time minus this machine's clock")
         self.build_info = gauge("hcs_build_info", "The program's version", "version")
         self.ready = gauge("hcs_ready", "1 when model and folders are ready")
+        self.textfile_failures = counter("hcs_textfile_failures", "Writes of the file of metrics that failed")
+        self.rendered = gauge("hcs_rendered_timestamp_seconds", "When these figures were put together")
+        self.settings_reloads = counter("hcs_settings_reloads", "Settings read anew, by result", "result")
         self._start_with_zeros(version)
 
     def _start_with_zeros(self, version: str) -> None:
@@ -140,6 +164,10 @@ class Telemetry:
             self.explanations.labels(result)
         started = time.time()
         for stage in Stage:
+        for plate_status in PLATE_STATUSES:
+            self.plates_finished.labels(plate_status)
+        for reload_result in ReloadResult:
+            self.settings_reloads.labels(reload_result)
             self.stage_seconds.labels(stage)
             self.stage_queue_items.labels(stage).set(0)
             self.stage_last_progress.labels(stage).set(started)
@@ -157,6 +185,7 @@ class Telemetry:
         """The text that Prometheus scrapes."""
         return generate_latest(self.registry)
 
+        self.rendered.set(time.time())
 
 def parse_metrics(text: str) -> dict[str, float]:
     """A scrape as {`name{label="value"}`: value}, labels sorted, for `status` and tests."""

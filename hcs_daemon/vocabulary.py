@@ -35,6 +35,10 @@ class WellStatus(StrEnum):
     REJECTED = "rejected"
 
 
+PLATE_STATUSES: Final = (WellStatus.COMPLETE, WellStatus.PARTIAL)
+"""How a finished plate may be: every expected well is complete, or not."""
+
+
 class PlateState(StrEnum):
     """Whether a plate may still grow."""
 
@@ -82,6 +86,14 @@ class ExplanationResult(StrEnum):
     PASSED = "passed"
     FAILED = "failed"
     SHED = "shed"
+
+
+class ReloadResult(StrEnum):
+    """What became of settings that were read anew."""
+
+    APPLIED = "applied"
+    REFUSED = "refused"
+    FAILED = "failed"
 
 
 class Stage(StrEnum):

@@ -166,6 +166,7 @@ class Intake:
         self._telemetry.planes_pending.set(self.pending)
         self._telemetry.cache_bytes.set(self._cache.held_bytes)
         self._telemetry.stage_queue_items.labels(Stage.DECODE).set(len(self._ready))
+        self._telemetry.stage_queue_items.labels(Stage.ASSEMBLE).set(self._loading.waiting)
         return worked
 
     @property

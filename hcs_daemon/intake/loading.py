@@ -60,6 +60,11 @@ class Loading:
         """Whether a site waits or is being loaded."""
         return bool(self._queue or self._later or self._under_way or self._finished)
 
+    @property
+    def waiting(self) -> int:
+        """Sites that wait to be brought together."""
+        return len(self._queue) + len(self._later)
+
     def want(self, wanted: SiteWanted) -> None:
         """Bring a site's pixels together once more: before the others where it finishes a well, else after them."""
         if wanted.urgent:

@@ -51,7 +51,7 @@ class Desk:
     it. untold: there is a rejection that quality.html does not tell. refreshing: they wait for the disk. refresh_s:
     when they may be written next, monotonic seconds. layout: what is in the wells; look_s: when its file is looked at
     next. plate_shape: rows and columns, the last that were said: after a start, metadata may be read again late. book:
-    judges their pictures. fits: judges their channels.
+    judges their pictures. fits: judges their channels. drifts: it was said that its controls do.
     """
 
     acquisition: AcquisitionId
@@ -79,6 +79,7 @@ class Desk:
     plate_shape: tuple[int | None, int | None] = (None, None)
     book: QualityBook = field(default_factory=QualityBook)
     fits: ChannelFits = field(default_factory=ChannelFits)
+    drifts: bool = False
     rejected_file: LineFile = field(init=False)
 
     def __post_init__(self) -> None:

@@ -121,6 +121,7 @@ class Outbox:
         self._check()
         free = shutil.disk_usage(self._folder).free
         self._telemetry.results_free_bytes.set(free)
+        self._telemetry.results_min_free_bytes.set(self._min_free_bytes)
         self._look_s = now_s + RETRY_S
         if free < self._min_free_bytes:
             raise OSError(None, f"{free} bytes are free, results.min_free_bytes keeps {self._min_free_bytes}")

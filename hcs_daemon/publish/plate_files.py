@@ -1,12 +1,13 @@
 """plate.json, quality.html, sites.parquet and profiles.parquet: what is written of a plate as a whole, now and then."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from hcs_daemon.config import Settings
 from hcs_daemon.publish.desk import Desk
 from hcs_daemon.publish.documents import plate_file
+from hcs_daemon.publish.drift import DRIFTED, control_drift
 from hcs_daemon.publish.files import remove, write_atomic
 from hcs_daemon.publish.gallery import Gallery
 from hcs_daemon.publish.names import PLATE_NAME, PLATE_PICTURE_NAME, PROFILES_NAME, QUALITY_NAME, SITES_NAME
@@ -14,21 +15,29 @@ from hcs_daemon.publish.outbox import Outbox
 from hcs_daemon.publish.quality import quality_entry
 from hcs_daemon.publish.quality_page import quality_page
 from hcs_daemon.publish.restore import standing
-from hcs_daemon.publish.schemas import PlateFile
+from hcs_daemon.publish.schemas import PlateFile, WellResult
 from hcs_daemon.publish.tables import profile_table, site_table
 from hcs_daemon.records import ModelFacts
-from hcs_daemon.telemetry import Event, get_log
-from hcs_daemon.vocabulary import PlateState
+from hcs_daemon.telemetry import Event, Telemetry, get_log
+from hcs_daemon.vocabulary import PlateState, WellStatus
 
 
 class PlateFiles:
     """Writes the plate-level files of every desk. Owned by the publish thread."""
 
     def __init__(
-        self, settings: Settings, facts: ModelFacts, outbox: Outbox, gallery: Gallery, now_utc: Callable[[], datetime]
+        self,
+        settings: Settings,
+        facts: ModelFacts,
+        telemetry: Telemetry,
+        outbox: Outbox,
+        gallery: Gallery,
+        *,
+        now_utc: Callable[[], datetime],
     ) -> None:
         self._settings = settings
         self._facts = facts
+        self._telemetry = telemetry
         self._outbox = outbox
         self._gallery = gallery
         self._now_utc = now_utc
@@ -75,9 +84,26 @@ class PlateFiles:
         before = desk.written
         self._save(desk, plate)
         desk.refreshing = False
+        self._look_at_controls(desk, results)
         if plate.state is PlateState.FINISHED and (before is None or before.state is not PlateState.FINISHED):
-            get_log().info(Event.PLATE_FINISHED, plate=plate.plate, acquisition=plate.acquisition)
+            status = WellStatus.COMPLETE if _is_complete(plate) else WellStatus.PARTIAL
+            self._telemetry.plates_finished.labels(status).inc()
+            get_log().info(Event.PLATE_FINISHED, plate=plate.plate, acquisition=plate.acquisition, status=status)
         self._gallery.draw_plate(desk.acquisition, desk.folder, plate, results)
+
+    def _look_at_controls(self, desk: Desk, results: Sequence[WellResult]) -> None:
+        """How far the controls moved, and once aloud if that is far."""
+        drift = control_drift(results)
+        self._telemetry.control_drift.set(drift)
+        if drift > DRIFTED and not desk.drifts:
+            desk.drifts = True
+            get_log().warning(
+                Event.PLATE_DRIFTS,
+                plate=desk.acquisition.plate,
+                acquisition=desk.acquisition.acquisition,
+                drift=round(drift, 2),
+                hint="its early and its late wells are not alike where they should be; see its quality.html",
+            )
 
     def _save(self, desk: Desk, plate: PlateFile) -> None:
         write_atomic(desk.folder / PLATE_NAME, plate.text())
@@ -115,3 +141,10 @@ class PlateFiles:
         )
         fit = desk.channel_fit()
         return plate.model_copy(update={"warnings": [*plate.warnings, *fit.words], "channel_fit": fit.entry})
+
+
+def _is_complete(plate: PlateFile) -> bool:
+    """Whether every expected well is there with all its sites."""
+    complete, every = plate.wells[WellStatus.COMPLETE], sum(plate.wells.values())
+    expected = plate.expected.wells if plate.expected is not None else None
+    return complete == every and (expected is None or complete >= expected)

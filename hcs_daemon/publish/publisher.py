@@ -91,7 +91,7 @@ class Publisher:
         self._lock = ResultsLock(self._results)
         self._outbox = Outbox(self._results, settings.results.min_free_bytes, telemetry, self._lock.check)
         self._gallery = Gallery(settings, facts, self._outbox, drawing)
-        self._plates = PlateFiles(settings, facts, self._outbox, self._gallery, now_utc)
+        self._plates = PlateFiles(settings, facts, telemetry, self._outbox, self._gallery, now_utc=now_utc)
         self._layouts = Layouts(settings.expect.layout)
         self._archive = Archive(
             settings, facts, telemetry, self._outbox, self._gallery, layouts=self._layouts, now_utc=now_utc

@@ -1,0 +1,115 @@
+"""The metrics as a file, for machines on which no port may be opened."""
+
+import stat
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fakes import make_settings
+from hcs_daemon.telemetry import Telemetry, parse_metrics
+from hcs_daemon.textfile import Textfile
+from processes import SIMULATED_CHANNELS, make_place, running, stop, wait_until
+
+
+def figures(path: Path) -> dict[str, float]:
+    return parse_metrics(path.read_text("utf-8"))
+
+
+def make(path: Path, render: Callable[[], bytes] | None = None) -> tuple[Textfile, Telemetry]:
+    telemetry = Telemetry("1.2.3")
+    return Textfile(path, telemetry, render or telemetry.render, every_s=0.01), telemetry
+
+
+def test_the_file_says_what_prometheus_would_scrape_and_any_user_may_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "hcs-daemon.prom"
+    textfile, telemetry = make(path)
+    telemetry.files_seen.inc(3)
+    textfile.write()
+    assert figures(path)["hcs_files_seen_total"] == 3
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert [entry.name for entry in tmp_path.iterdir()] == ["hcs-daemon.prom"]
+
+
+def test_a_folder_that_is_not_there_is_counted_said_once_and_tried_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "later" / "hcs-daemon.prom"
+    textfile, _ = make(path)
+    textfile.write()
+    textfile.write()
+    path.parent.mkdir()
+    textfile.write()
+    textfile.write()
+    assert figures(path)["hcs_textfile_failures_total"] == 2
+    said = capsys.readouterr().out
+    assert said.count("textfile.failed") == said.count("textfile.written") == 1
+
+
+def test_figures_that_cannot_be_had_now_do_not_end_the_writing(tmp_path: Path) -> None:
+    answers = iter([RuntimeError("changed during iteration"), b"hcs_ready 1\n"])
+
+    def render() -> bytes:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    path = tmp_path / "hcs-daemon.prom"
+    textfile, telemetry = make(path, render)
+    textfile.write()
+    textfile.write()
+    assert figures(path) == {"hcs_ready": 1}
+    assert parse_metrics(telemetry.render().decode())["hcs_textfile_failures_total"] == 1
+
+
+def test_it_is_written_again_and_again_and_a_last_time_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "hcs-daemon.prom"
+    textfile, telemetry = make(path)
+    textfile.start()
+    wait_until(path.exists, 10.0)
+    first = figures(path)["hcs_rendered_timestamp_seconds"]
+    wait_until(lambda: figures(path)["hcs_rendered_timestamp_seconds"] > first, 10.0)
+    telemetry.ready.set(0)
+    telemetry.files_seen.inc(7)
+    textfile.stop()
+    assert figures(path)["hcs_files_seen_total"] == 7
+
+
+def test_a_disk_that_does_not_answer_does_not_hold_back_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+    monkeypatch.setattr("hcs_daemon.textfile.STOP_S", 0.1)
+    textfile, _ = make(tmp_path / "hcs-daemon.prom", lambda: str(answers.wait(30)).encode())
+    textfile.start()
+    began = time.monotonic()
+    textfile.stop()
+    assert time.monotonic() - began < 10
+    answers.set()
+
+
+def test_a_name_that_exporters_do_not_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"does not end with \.prom"):
+        make_settings(tmp_path, {"http": {"textfile": str(tmp_path / "metrics.txt")}})
+
+
+def test_nothing_is_written_among_the_images(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="lies inside watch"):
+        make_settings(tmp_path, {"http": {"textfile": str(tmp_path / "in" / "hcs.prom")}})
+
+
+def test_the_file_and_the_port_say_the_same_and_the_file_tells_of_the_end(tmp_path: Path) -> None:
+    place = make_place(tmp_path, SIMULATED_CHANNELS)
+    path = tmp_path / "hcs-daemon.prom"
+    settings = place.config.read_text("utf-8").replace("[http]", f"[http]\n        textfile = '{path}'")
+    place.config.write_text(settings, "utf-8")
+    with running(place) as daemon:
+        wait_until(path.exists, 30.0)
+        assert figures(path).keys() == place.metrics().keys()
+        wait_until(lambda: figures(path)["hcs_ready"] == 1, 60.0)
+        assert stop(daemon) == 0
+    assert figures(path)["hcs_ready"] == 0
+    assert time.time() - figures(path)["hcs_rendered_timestamp_seconds"] < 60
