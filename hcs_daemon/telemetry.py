@@ -112,9 +112,9 @@ class Telemetry:
         self.wells = counter("hcs_wells", "Well revisions published, by status", "status")
         self.plates_open = gauge("hcs_plates_open", "Plates that are acquiring")
         self.plates_stalled = gauge("hcs_plates_stalled", "Plates that are acquiring and long without a new plane")
+        self.plates_finished = counter("hcs_plates_finished", "Plates finished, by status", "status")
         self.stage_seconds = histogram("hcs_stage_seconds", "Time a stage works on one item", "stage", buckets=seconds)
         self.stage_queue_items = gauge("hcs_stage_queue_items", "Items that wait for a stage", "stage")
-        self.plates_finished = counter("hcs_plates_finished", "Plates finished, by status", "status")
         self.stage_last_progress = gauge(
             "hcs_stage_last_progress_timestamp_seconds", "When a stage last made progress", "stage"
         )
@@ -139,16 +139,16 @@ class Telemetry:
         self.watch_available = gauge("hcs_watch_available", "1 while the watched folder can be listed")
         self.results_write_failures = counter("hcs_results_write_failures", "Writes to the results folder that failed")
         self.results_free_bytes = gauge("hcs_results_free_bytes", "Bytes free where the results are")
+        self.results_min_free_bytes = gauge("hcs_results_min_free_bytes", "With fewer bytes free, publishing waits")
         self.ledger_entries = counter("hcs_ledger_entries", "Lines appended to the ledger")
         self.ledger_broken = gauge("hcs_ledger_broken", "1 when the ledger's chain does not hold")
-        self.results_min_free_bytes = gauge("hcs_results_min_free_bytes", "With fewer bytes free, publishing waits")
         self.control_drift = gauge("hcs_control_drift", "How far a plate's controls moved meanwhile, in their scatter")
         self.clock_skew_seconds = gauge("hcs_clock_skew_seconds", "Newest file's time minus this machine's clock")
-        self.build_info = gauge("hcs_build_info", "The program's version", "version")
-        self.ready = gauge("hcs_ready", "1 when model and folders are ready")
         self.textfile_failures = counter("hcs_textfile_failures", "Writes of the file of metrics that failed")
         self.rendered = gauge("hcs_rendered_timestamp_seconds", "When these figures were put together")
         self.settings_reloads = counter("hcs_settings_reloads", "Settings read anew, by result", "result")
+        self.build_info = gauge("hcs_build_info", "The program's version", "version")
+        self.ready = gauge("hcs_ready", "1 when model and folders are ready")
         self._start_with_zeros(version)
 
     def _start_with_zeros(self, version: str) -> None:
@@ -162,12 +162,12 @@ class Telemetry:
             self.wells.labels(status)
         for result in ExplanationResult:
             self.explanations.labels(result)
-        started = time.time()
-        for stage in Stage:
         for plate_status in PLATE_STATUSES:
             self.plates_finished.labels(plate_status)
         for reload_result in ReloadResult:
             self.settings_reloads.labels(reload_result)
+        started = time.time()
+        for stage in Stage:
             self.stage_seconds.labels(stage)
             self.stage_queue_items.labels(stage).set(0)
             self.stage_last_progress.labels(stage).set(started)
@@ -183,9 +183,9 @@ class Telemetry:
 
     def render(self) -> bytes:
         """The text that Prometheus scrapes."""
+        self.rendered.set(time.time())
         return generate_latest(self.registry)
 
-        self.rendered.set(time.time())
 
 def parse_metrics(text: str) -> dict[str, float]:
     """A scrape as {`name{label="value"}`: value}, labels sorted, for `status` and tests."""
