@@ -2,13 +2,11 @@
 
 import os
 import shutil
-import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +26,9 @@ from hcs_daemon.intake.origin import check_origins
 from hcs_daemon.pipeline import Device, DeviceStage, IntakeStage, Mail, PublishStage
 from hcs_daemon.plate import AcquisitionId
 from hcs_daemon.publish.publisher import Publisher
+from hcs_daemon.pulse import Pulse
 from hcs_daemon.records import Restored
+from hcs_daemon.systemd import Watchdog, extend, notify, status
 from hcs_daemon.telemetry import Event, Telemetry, get_log
 from hcs_daemon.textfile import Textfile
 
@@ -37,7 +37,11 @@ DRAIN_S = 18.0
 JOIN_S = 7.0
 """Seconds that the threads then have to end their round."""
 STUCK_S = 300.0
-"""A stage that has not come round for so long is stuck; the slowest batch on a slow PC takes far less."""
+"""A stage that for so long has neither come round nor worked is stuck."""
+ENDLESS_S = 3600.0
+"""So is one that works for so long and does not come round; the slowest explanation on a slow PC takes far less."""
+STARTING_S = 10.0
+"""Between two looks at whether a start still works; systemd is then asked for six times as long."""
 SCAN_ABANDONED_S = 60.0
 """A listing that comes no file further for so long is said to hang."""
 
@@ -58,16 +62,27 @@ class StageThread:
     """Runs one stage until told to stop, or until it raises, which is said in the log and kept in `failure`.
 
     rounds, working: for others to see that nothing is under way. beat_s: when the present round began, monotonic
-    seconds.
+    seconds. still_s: for how long it had not come round when last looked at, and not worked either. spins: whether it
+    may use the processor while it only waits, as for a card.
     """
 
-    def __init__(self, name: str, stage: Step, bell: threading.Event, wait_s: Callable[[float], float]) -> None:
+    def __init__(
+        self,
+        name: str,
+        stage: Step,
+        bell: threading.Event,
+        wait_s: Callable[[float], float],
+        spins: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.name = name
         self.stage = stage
         self.rounds = 0
         self.working = False
         self.beat_s = time.monotonic()
+        self.still_s = 0.0
         self.failure: BaseException | None = None
+        self._pulse: Pulse | None = None
+        self._spins = spins
         self._bell = bell
         self._wait_s = wait_s
         self._stop = threading.Event()
@@ -87,7 +102,14 @@ class StageThread:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def look(self, now: float) -> None:
+        """Take its pulse; only ever by one thread."""
+        round_s = now - self.beat_s
+        still_s = self._pulse.still_s(now) if self._pulse else round_s
+        self.still_s = round_s if self._spins() or round_s > ENDLESS_S else min(round_s, still_s)
+
     def _run(self) -> None:
+        self._pulse = Pulse(time.monotonic())
         while not self._stop.is_set():
             self._bell.clear()
             self.working = True
@@ -139,7 +161,9 @@ def workshop(
     Channels that the model does not use are ignored from here on. Raises SettingsError, PackageError, FolderError or
     ResultsHeldError.
     """
+    notify(status("loading the model"))
     device = open_device(settings, telemetry)
+    notify(status("reading the results of earlier runs"))
     settings = settings.model_copy(update={"expect": settings.expect.only(device.facts.channels)})
     get_log().info(
         Event.MODEL_LOADED, model=device.facts.name, version=device.facts.version, device=device.facts.device
@@ -151,6 +175,25 @@ def workshop(
             yield Workshop(settings, telemetry, device, publisher, restored)
         finally:
             publisher.close()
+
+
+@contextmanager
+def more_time() -> Iterator[None]:
+    """Ask systemd for more time to start, as long as this thread works; one that hangs may be ended."""
+    pulse, done = Pulse(time.monotonic()), threading.Event()
+
+    def ask() -> None:
+        while not done.wait(STARTING_S):
+            if pulse.still_s(time.monotonic()) < STARTING_S:
+                notify(extend(6 * STARTING_S))
+
+    asking = threading.Thread(target=ask, name="starting", daemon=True)
+    asking.start()
+    try:
+        yield
+    finally:
+        done.set()
+        asking.join()
 
 
 class Line:
@@ -177,9 +220,13 @@ class Line:
         batcher = Batcher(settings.model.batch_sites, settings.model.max_wait_s)
         self.device_stage = DeviceStage(shop.device, batcher, mail, telemetry, live=not finite)
         self.publish_stage = PublishStage(shop.publisher, mail, telemetry)
+
+        def on_card() -> bool:
+            return shop.device.facts.device != "cpu"
+
         self.threads = (
             StageThread("intake", self.intake_stage, mail.intake_bell, lambda _: self.intake.wait_s()),
-            StageThread("device", self.device_stage, mail.device_bell, self.device_stage.wait_s),
+            StageThread("device", self.device_stage, mail.device_bell, self.device_stage.wait_s, on_card),
             StageThread("publish", self.publish_stage, mail.publish_bell, self._publish_wait_s),
         )
 
@@ -222,13 +269,18 @@ class Line:
         """Whether everything that was begun is written; files may wait."""
         return not self.intake_stage.serving and self.device_stage.idle and self.publish_stage.idle
 
-    def stuck(self, now: float) -> str | None:
-        """The stage that has not come round for too long, in words."""
+    def look(self, now: float) -> None:
+        """Take every thread's pulse, for `stuck`; only ever by one thread."""
+        for thread in self.threads:
+            thread.look(now)
+
+    def stuck(self) -> str | None:
+        """The stage that has made no progress for too long, in words."""
         for thread in self.threads:
             if thread.failure is not None:
                 return f"{thread.name} failed: {thread.failure!r}"
-            if now - thread.beat_s > STUCK_S:
-                return f"{thread.name} has made no progress for {now - thread.beat_s:.0f} s"
+            if thread.still_s > STUCK_S:
+                return f"{thread.name} has made no progress for {thread.still_s:.0f} s"
         return None
 
 
@@ -351,10 +403,10 @@ class Daemon:
         """
         self._log.info(Event.SERVICE_STARTING, version=__version__, watch=self._settings.watch.directory)
         try:
-            with (
-                workshop(self._settings, self._telemetry, self._open_device) as shop,
-                readers(self._settings) as pool,
-            ):
+            with ExitStack() as stack:
+                with more_time():
+                    shop = stack.enter_context(workshop(self._settings, self._telemetry, self._open_device))
+                pool = stack.enter_context(readers(self._settings))
                 line = Line(shop, self._settings.watch.directory, shop.restored, pool, finite=False)
                 lookout = self._open_lookout(self._settings.watch, self._telemetry, line.mail.scans.put)
                 return Service(self._settings, self._stop, shop, line, lookout).serve()
@@ -377,6 +429,7 @@ class Service:
         self._scanner = StageThread("scanner", lookout, lookout.bell, lookout.wait_s)
         self._patience = Patience()
         self._hangs = False
+        self._watchdog = Watchdog(self.trouble)
         self._log = get_log()
 
     def serve(self) -> int:
@@ -404,7 +457,10 @@ class Service:
     def _watch_over(self) -> None:
         said: str | None = "starting"
         while not self._stop.is_set() and self._failure() is None:
-            self._notice_hanging(time.monotonic())
+            now = time.monotonic()
+            self._notice_hanging(now)
+            self._line.look(now)
+            self._watchdog.step(now)
             reason = self.not_ready()
             if reason != said:
                 self._say(reason)
@@ -436,7 +492,7 @@ class Service:
         else:
             starting = self._lookout.available is None
             (self._log.info if starting else self._log.warning)(Event.SERVICE_NOT_READY, detail=reason)
-        notify(f"STATUS={reason or f'watching {self._folder}'}")
+        notify(status(reason or f"watching {self._folder}"))
 
     def _drain(self) -> int:
         notify("STOPPING=1")
@@ -470,7 +526,7 @@ class Service:
         """What only a new start can mend, in words; None when all is well."""
         if self._scanner.failure is not None:
             return f"scanner failed: {self._scanner.failure!r}"
-        return self._line.stuck(time.monotonic())
+        return self._line.stuck()
 
     def not_ready(self) -> str | None:
         """Why nothing can be worked on now, in words; None when all is well."""
@@ -536,16 +592,3 @@ def _process_one(
     finally:
         line.stop()
     return line.intake.acquisitions
-
-
-def notify(state: str) -> None:
-    """Tell systemd (sd_notify(3)); nothing where it did not start us."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address or sys.platform == "win32":
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    # while systemd itself starts anew nobody listens, and that must not end the service
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-        channel.connect(address)
-        channel.sendall(state.encode())

@@ -7,7 +7,9 @@ import json
 import os
 import re
 import socket
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,9 @@ from hcs_daemon.config import Settings, Watch
 from hcs_daemon.errors import FolderError, HcsError, PackageError, ResultsHeldError, SettingsError
 from hcs_daemon.intake.arrival import ScanReport
 from hcs_daemon.plate import AcquisitionId
+from hcs_daemon.pulse import WORK_S
 from hcs_daemon.records import ExplainTask, SiteReturned
-from hcs_daemon.service import Daemon, Lookout, Patience, StageThread, notify, process, workshop
+from hcs_daemon.service import Daemon, Lookout, Patience, StageThread, more_time, process, workshop
 from hcs_daemon.simulate.instrument import simulate_plate
 from hcs_daemon.simulate.spoil import truncated
 from hcs_daemon.telemetry import Telemetry, configure_logging, parse_metrics
@@ -422,6 +425,8 @@ def test_systemd_is_told_when_it_is_up_what_it_waits_for_and_that_it_stops(
         systemd.settimeout(60)
         monkeypatch.setenv("NOTIFY_SOCKET", address)
         daemon = start(quick(tmp_path, port))
+        assert systemd.recv(1000) == b"STATUS=loading the model"
+        assert systemd.recv(1000) == b"STATUS=reading the results of earlier runs"
         assert systemd.recv(1000) == b"READY=1"
         assert daemon.ask("/healthz")[0] == 200
         while b"not there" not in (told := systemd.recv(1000)):
@@ -432,9 +437,95 @@ def test_systemd_is_told_when_it_is_up_what_it_waits_for_and_that_it_stops(
         assert systemd.recv(1000) == b"STOPPING=1"
 
 
-def test_a_systemd_that_does_not_listen_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
-    notify("READY=1")
+def heard_by_systemd(folder: Path, monkeypatch: pytest.MonkeyPatch) -> socket.socket:
+    """The end of the socket that systemd holds; it does not wait."""
+    systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    systemd.bind(str(folder / "notify"))
+    systemd.setblocking(False)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(folder / "notify"))
+    return systemd
+
+
+def hears(systemd: socket.socket, wanted: bytes) -> bool:
+    """Whether it has heard that, among whatever else."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            if systemd.recv(1000) == wanted:
+                return True
+    return False
+
+
+def test_the_watchdog_is_fed_while_all_is_well_and_not_while_a_thread_hangs(
+    tmp_path: Path, port: int, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "STUCK_S", 2.0)  # the others come round twice a second
+    monkeypatch.setenv("WATCHDOG_USEC", "1000000")
+    simulate(tmp_path)
+    device = SlowDevice()
+    with heard_by_systemd(tmp_path, monkeypatch) as systemd:
+        daemon = start(quick(tmp_path, port), device)
+        until(lambda: hears(systemd, b"WATCHDOG=1"), "the first word")
+        until(device.busy.is_set, "the first batch")
+        until(lambda: daemon.ask("/healthz")[0] == 503, "the complaint")
+        until(lambda: not hears(systemd, b"WATCHDOG=1"), "what was said before")
+        threading.Event().wait(1.5)
+        assert not hears(systemd, b"WATCHDOG=1")
+        device.may_go_on.set()
+        until(lambda: hears(systemd, b"WATCHDOG=1"), "a word when it goes on")
+
+
+class LongRound:
+    """A stage whose round does not end until it is told to. worked: set when it has used a second of the processor."""
+
+    def __init__(self) -> None:
+        self.worked = threading.Event()
+        self.may_end = threading.Event()
+
+    def step(self, _now: float) -> bool:
+        """Compute, then wait."""
+        end_s = time.thread_time() + 1.1 * WORK_S
+        while time.thread_time() < end_s:
+            sum(range(1000))
+        self.worked.set()
+        self.may_end.wait(60)
+        return False
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell how long a thread has worked")
+@pytest.mark.parametrize("spins", [False, True])
+def test_a_long_round_is_no_hang_while_its_thread_computes(*, spins: bool) -> None:
+    stage = LongRound()
+    thread = StageThread("device", stage, threading.Event(), lambda _: 1.0, lambda: spins)
+    thread.start()
+    assert stage.worked.wait(60)
+    began = thread.beat_s
+    thread.look(began + 400)
+    assert thread.still_s == pytest.approx(400 if spins else 0)
+    thread.look(began + 500)
+    assert thread.still_s == pytest.approx(500 if spins else 100)
+    thread.look(began + service.ENDLESS_S + 1)
+    assert thread.still_s == pytest.approx(service.ENDLESS_S + 1)
+    stage.may_end.set()
+    thread.stop()
+    assert thread.join(60)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell how long a thread has worked")
+def test_a_start_that_works_is_given_more_time_and_one_that_hangs_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "STARTING_S", 0.2)
+    monkeypatch.setattr("hcs_daemon.pulse.WORK_S", 0.02)
+    more = b"EXTEND_TIMEOUT_USEC=1200000"
+    with heard_by_systemd(tmp_path, monkeypatch) as systemd:
+        with more_time():
+            threading.Event().wait(1.0)
+            assert not hears(systemd, more)
+            deadline = time.monotonic() + 60
+            while not hears(systemd, more):
+                assert time.monotonic() < deadline
+                sum(range(100_000))
+        assert "starting" not in _threads()
 
 
 # ---- the watch
