@@ -33,6 +33,7 @@ CHECKS = (
     ("ruff", "format", "--check", "."),
     ("ruff", "check", "."),
     ("mypy",),
+    ("mypy", "--platform", "win32", "--cache-dir", ".mypy_cache/win32", "hcs_daemon", "bootstrap.py"),
     ("lint-imports",),
     ("pytest",),
 )
