@@ -1,9 +1,13 @@
 """What all tests share: the slow rows' switch, and the real images where they are."""
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from debian_tree import make_tree, make_wheelhouse, need
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads spin else, while others hold the cores
 
@@ -27,3 +31,22 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images: {folder} is not there (HCS_SHARED names another)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Every wheel that an install needs, made once for all tests and removed after them."""
+    folder = tmp_path_factory.mktemp("wheels") / "wheelhouse"
+    make_wheelhouse(folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def debian_tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A fresh Debian, made once for all tests and removed after them; a test works in a copy of it."""
+    need("debootstrap", "unshare", "chroot")
+    folder = tmp_path_factory.mktemp("debian") / "tree"
+    make_tree(folder)
+    yield folder
+    shutil.rmtree(folder)
