@@ -453,6 +453,16 @@ def live_keys() -> list[str]:
     return [key for key in known_keys() if _field(key).json_schema_extra == LIVE]
 
 
+def changed_keys(before: Settings, after: Settings) -> list[str]:
+    """The settings, as `section.key`, whose values differ."""
+    return [key for key in known_keys() if _value(before, key) != _value(after, key)]
+
+
+def _value(settings: Settings, key: str) -> object:
+    section, _, name = key.partition(".")
+    return getattr(getattr(settings, section), name)
+
+
 def _field(key: str) -> FieldInfo:
     section, _, name = key.partition(".")
     return _section(section).model_fields[name]

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
+from hcs_daemon.config import Settings
 from hcs_daemon.device.batching import Batcher
 from hcs_daemon.intake.arrival import ScanReport
 from hcs_daemon.intake.intake import Intake
@@ -127,6 +128,10 @@ class IntakeStage:
             self._mail.device.put(self.intake.to_device.popleft())
         return worked
 
+    def apply(self, settings: Settings) -> None:
+        """Go on by these settings, which differ in live ones only."""
+        self.intake.apply(settings)
+
     @property
     def idle(self) -> bool:
         """Whether every file is decided, and every well closed."""
@@ -203,6 +208,10 @@ class DeviceStage:
         """Seconds until the oldest site has waited long enough."""
         return min(0.5, max(0.005, self._batcher.wait_s(now))) if len(self._batcher) else 0.5
 
+    def apply(self, settings: Settings) -> None:
+        """Go on by these settings, which differ in live ones only."""
+        self._batcher.max_wait_s = settings.model.max_wait_s
+
     @property
     def idle(self) -> bool:
         """Whether nothing waits for the device."""
@@ -256,6 +265,10 @@ class PublishStage:
         self._ask(self.publisher.step(now))
         self._telemetry.stage_queue_items.labels(Stage.PUBLISH).set(len(self._mail.publish))
         return worked
+
+    def apply(self, settings: Settings) -> None:
+        """Go on by these settings, which differ in live ones only."""
+        self.publisher.apply(settings)
 
     @property
     def idle(self) -> bool:

@@ -4,11 +4,13 @@ import os
 import shutil
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -28,8 +30,9 @@ from hcs_daemon.plate import AcquisitionId
 from hcs_daemon.publish.publisher import Publisher
 from hcs_daemon.pulse import Pulse
 from hcs_daemon.records import Restored
+from hcs_daemon.reloading import Reloading
 from hcs_daemon.systemd import Watchdog, extend, notify, status
-from hcs_daemon.telemetry import Event, Telemetry, get_log
+from hcs_daemon.telemetry import Event, Telemetry, configure_logging, get_log
 from hcs_daemon.textfile import Textfile
 
 DRAIN_S = 18.0
@@ -85,6 +88,7 @@ class StageThread:
         self._spins = spins
         self._bell = bell
         self._wait_s = wait_s
+        self._orders: deque[Callable[[], None]] = deque()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -95,6 +99,11 @@ class StageThread:
     def stop(self) -> None:
         """End after the present round."""
         self._stop.set()
+        self._bell.set()
+
+    def order(self, what: Callable[[], None]) -> None:
+        """Have something done by the thread itself, before its next round."""
+        self._orders.append(what)
         self._bell.set()
 
     def join(self, timeout_s: float) -> bool:
@@ -115,6 +124,8 @@ class StageThread:
             self.working = True
             now = self.beat_s = time.monotonic()
             try:
+                while self._orders:
+                    self._orders.popleft()()
                 wait_s = 0.0 if self.stage.step(now) else self._wait_s(now)
             except Exception as error:  # noqa: BLE001 (whatever it is, the service must end aloud, not limp)
                 get_log().error(Event.THREAD_FAILED, stage=self.name, detail=repr(error), exc_info=error)
@@ -151,6 +162,11 @@ def open_network(settings: Settings, telemetry: Telemetry) -> Device:
     return device
 
 
+def used_by(device: Device, settings: Settings) -> Settings:
+    """The settings as the device uses them: channels that the model does not need are ignored."""
+    return settings.model_copy(update={"expect": settings.expect.only(device.facts.channels)})
+
+
 @contextmanager
 def workshop(
     settings: Settings, telemetry: Telemetry, open_device: OpenDevice = open_network, *, live: bool = True
@@ -164,7 +180,7 @@ def workshop(
     notify(status("loading the model"))
     device = open_device(settings, telemetry)
     notify(status("reading the results of earlier runs"))
-    settings = settings.model_copy(update={"expect": settings.expect.only(device.facts.channels)})
+    settings = used_by(device, settings)
     get_log().info(
         Event.MODEL_LOADED, model=device.facts.name, version=device.facts.version, device=device.facts.device
     )
@@ -234,6 +250,12 @@ class Line:
         """Start the threads."""
         for thread in self.threads:
             thread.start()
+
+    def apply(self, settings: Settings) -> None:
+        """Have every stage go on by these settings, which differ in live ones only, from its next round on."""
+        owners = (self.intake_stage.apply, self.device_stage.apply, self.publish_stage.apply)
+        for thread, apply in zip(self.threads, owners, strict=True):
+            thread.order(partial(apply, settings))
 
     def stop(self) -> bool:
         """End the threads after their present round; whether nothing of the publish thread's is under way any more."""
@@ -322,6 +344,13 @@ class Lookout:
         """Whether the folder could be listed at the last look; None before the first."""
         return self._scanner.available
 
+    def apply(self, watch: Watch) -> None:
+        """Look as often as these settings say, which differ in live ones only, and listen to events anew."""
+        if (watch.rescan_s, watch.polling) != (self._watch.rescan_s, self._watch.polling):
+            self.close()  # what is missed until it is listened again, a full look finds
+            self._scanner.apply(watch.rescan_s, time.monotonic())
+        self._watch = watch
+
     def step(self, now: float) -> bool:
         """Look at what was hinted, and at everything when it is time; never anything that cannot wait."""
         if not self._listening and _is_folder(self._watch.directory):
@@ -379,7 +408,7 @@ class Daemon:
     """`hcs-daemon run`: watches until told to stop.
 
     stop: set by whoever wants the end (a signal handler). open_device, open_lookout: what makes the model and the
-    watch. Owns all threads.
+    watch. reloading: told by whoever wants the settings read anew. Owns all threads.
     """
 
     def __init__(
@@ -388,11 +417,13 @@ class Daemon:
         stop: threading.Event,
         open_device: OpenDevice = open_network,
         open_lookout: OpenLookout = Lookout,
+        reloading: Reloading | None = None,
     ) -> None:
         self._settings = settings
         self._stop = stop
         self._open_device = open_device
         self._open_lookout = open_lookout
+        self._reloading = reloading or Reloading(settings, lambda: settings)
         self._telemetry = Telemetry(__version__)
         self._log = get_log()
 
@@ -409,7 +440,7 @@ class Daemon:
                 pool = stack.enter_context(readers(self._settings))
                 line = Line(shop, self._settings.watch.directory, shop.restored, pool, finite=False)
                 lookout = self._open_lookout(self._settings.watch, self._telemetry, line.mail.scans.put)
-                return Service(self._settings, self._stop, shop, line, lookout).serve()
+                return Service(self._stop, shop, line, lookout, self._reloading).serve()
         finally:
             self._log.info(Event.SERVICE_STOPPED)
 
@@ -417,13 +448,16 @@ class Daemon:
 class Service:
     """The running service: everything is made, `serve` sets it in motion. Owned by the main thread."""
 
-    def __init__(self, settings: Settings, stop: threading.Event, shop: Workshop, line: Line, lookout: Lookout) -> None:
-        self._settings = settings
+    def __init__(
+        self, stop: threading.Event, shop: Workshop, line: Line, lookout: Lookout, reloading: Reloading
+    ) -> None:
+        self._settings = settings = shop.settings
         self._folder = settings.watch.directory
         self._stop = stop
         self._shop = shop
         self._line = line
         self._lookout = lookout
+        self._reloading = reloading
         self._telemetry = shop.telemetry
         # nobody joins this thread: a listing may hang in a dead share
         self._scanner = StageThread("scanner", lookout, lookout.bell, lookout.wait_s)
@@ -461,12 +495,26 @@ class Service:
             self._notice_hanging(now)
             self._line.look(now)
             self._watchdog.step(now)
+            if self._reloading.asked:
+                self._reload()
             reason = self.not_ready()
             if reason != said:
                 self._say(reason)
                 said = reason
             # not the event's own wait: a signal handler that sets it must never find its lock taken by this thread
             time.sleep(0.25)
+
+    def _reload(self) -> None:
+        """Read the settings anew, and have every owner go on by them."""
+        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        before = self._reloading.settings
+        settings = self._reloading.take(self._telemetry)
+        if settings is not None:
+            if settings.log != before.log:
+                configure_logging(settings.log.format, settings.log.level)
+            self._line.apply(used_by(self._shop.device, settings))
+            self._scanner.order(partial(self._lookout.apply, settings.watch))
+        notify("READY=1")
 
     def _failure(self) -> BaseException | None:
         return self._line.failure or self._scanner.failure

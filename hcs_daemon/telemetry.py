@@ -82,6 +82,8 @@ class Event(StrEnum):
     TEXTFILE_FAILED = "textfile.failed"
     TEXTFILE_WRITTEN = "textfile.written"
     RESULT_DAMAGED = "result.damaged"
+    SETTINGS_APPLIED = "settings.applied"
+    SETTINGS_REFUSED = "settings.refused"
     LAYOUT_JOINED = "layout.joined"
     LAYOUT_REFUSED = "layout.refused"
     LEDGER_BROKEN = "ledger.broken"

@@ -362,7 +362,8 @@ def test_the_fingerprint_is_of_what_decides_a_result(tmp_path: Path) -> None:
     assert fingerprint(make_settings(tmp_path, {"expect": {**expect, "flatfield": "instrument"}}), FACTS) != first
     assert fingerprint(plain, replace(FACTS, device="cuda:0")) == first
     assert fingerprint(make_settings(tmp_path, {"expect": {**expect, "bit_depth": 12}}), FACTS) != first
-    assert fingerprint(make_settings(tmp_path, {"explain": {"policy": "all"}}), FACTS) != first
+    assert fingerprint(make_settings(tmp_path, {"explain": {"method": "occlusion"}}), FACTS) != first
+    assert fingerprint(make_settings(tmp_path, {"explain": {"policy": "all"}}), FACTS) == first
     assert fingerprint(plain, replace(FACTS, sha256="6" * 64)) != first
 
 

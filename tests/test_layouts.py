@@ -235,7 +235,7 @@ def test_a_finished_plate_of_other_settings_is_let_be(tmp_path: Path) -> None:
     before = snapshot(desk)
     bench.write("B03,Taxol,3,treatment")
     desk.publisher.close()
-    again = Desktop(tmp_path, {**bench.overrides, "explain": {"policy": "none"}}, clock=desk.clock)
+    again = Desktop(tmp_path, {**bench.overrides, "explain": {"method": "occlusion"}}, clock=desk.clock)
     finish(again)
     again.pass_time(60)
     assert snapshot(again) == before

@@ -91,7 +91,7 @@ def test_below_the_bytes_to_keep_free_nothing_is_begun(tmp_path: Path) -> None:
     assert desk.outbox.blocked is not None
     assert f"results.min_free_bytes keeps {1 << 62}" in desk.outbox.blocked
     assert desk.metric("hcs_results_free_bytes") > 0
-    desk.outbox._min_free_bytes = 0  # as if room had been made
+    desk.outbox.min_free_bytes = 0  # as if room had been made
     desk.outbox.flush(RETRY_S)
     assert desk.written() == ["first"]
     assert desk.outbox.blocked is None

@@ -355,7 +355,7 @@ def test_with_less_free_than_is_to_be_kept_it_waits_and_says_so_once(tmp_path: P
     assert desk.publisher.blocked is not None
     assert "results.min_free_bytes" in desk.publisher.blocked
     assert [line["event"] for line in said] == ["results.unavailable"]
-    desk.publisher._outbox._min_free_bytes = 0  # as if room had been made
+    desk.publisher._outbox.min_free_bytes = 0  # as if room had been made
     with capture_logs() as said:
         desk.pass_time(1)
     assert [line["event"] for line in said] == ["well.published", "results.available"]

@@ -15,7 +15,7 @@ from hcs_daemon.records import RestoredPlate
 from hcs_daemon.vocabulary import PlateState, WellStatus
 from wells import ACQUISITION, NOON, Desktop, closed_well, lines, plate_news, predictions_of, rejection, well_id
 
-OTHER_MODEL = {"explain": {"policy": "none"}}
+OTHER_MODEL = {"explain": {"method": "occlusion"}}
 """Settings that decide a result differently."""
 
 

@@ -6,11 +6,14 @@ from hcs_daemon.records import Site
 
 
 class Batcher:
-    """Sites that wait for the device. Owned by the device thread; `now` is monotonic seconds."""
+    """Sites that wait for the device. Owned by the device thread; `now` is monotonic seconds.
+
+    max_wait_s: may change.
+    """
 
     def __init__(self, batch_sites: int, max_wait_s: float) -> None:
         self._batch_sites = batch_sites
-        self._max_wait_s = max_wait_s
+        self.max_wait_s = max_wait_s
         self._waiting: deque[tuple[float, Site]] = deque()
 
     def __len__(self) -> int:
@@ -35,4 +38,4 @@ class Batcher:
 
     def wait_s(self, now: float) -> float:
         """Seconds until the oldest site is due; 0 at least. For ever where none waits."""
-        return max(0.0, self._waiting[0][0] + self._max_wait_s - now) if self._waiting else float("inf")
+        return max(0.0, self._waiting[0][0] + self.max_wait_s - now) if self._waiting else float("inf")

@@ -196,6 +196,11 @@ class Scanner:
         self.available: bool | None = None
         self.looked = 0
 
+    def apply(self, rescan_s: float, now: float) -> None:
+        """Look at everything so often from now on."""
+        self._rescan_s = rescan_s
+        self._next_scan = min(self._next_scan, now + rescan_s)
+
     def step(self, now: float) -> None:
         """Look at what was hinted, and at everything when it is time."""
         try:

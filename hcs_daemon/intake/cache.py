@@ -23,6 +23,11 @@ class PixelCache:
         self._spent: OrderedDict[ImageId, Fold] = OrderedDict()
         self.held_bytes = 0
 
+    def resize(self, budget_bytes: int) -> None:
+        """Keep to another budget from now on."""
+        self._budget_bytes = budget_bytes
+        self._fit()
+
     def put(self, image: ImageId, part: str, pixels: Pixels, fold: str = "") -> None:
         """Keep (height, width) pixels of a file with this digest, as far as the budget allows.
 

@@ -127,6 +127,12 @@ class Intake:
 
     # ---- what others tell it
 
+    def apply(self, settings: Settings) -> None:
+        """Go on by these settings, which differ in live ones only."""
+        self._settings = self._state.settings = settings
+        self._cache.resize(settings.watch.cache_bytes)
+        self._settling.settle_s = 0.0 if self._finite else settings.watch.settle_s
+
     def report(self, report: ScanReport, now: float) -> None:
         """Take what the scanner found."""
         self._now = now

@@ -11,11 +11,12 @@ from hcs_daemon.records import Sighting, StableFile
 class Settling:
     """Decides when a sighted file is complete. Owned by the intake thread.
 
-    The reader looks once more when it opens the file: one that has changed since comes back here.
+    The reader looks once more when it opens the file: one that has changed since comes back here. settle_s: may be
+    changed; what waits already keeps to the one before.
     """
 
     def __init__(self, settle_s: float) -> None:
-        self._settle_s = settle_s
+        self.settle_s = settle_s
         self._waiting: dict[Path, Sighting] = {}
         self._since: dict[Path, float] = {}
         self._due: list[tuple[float, int, Sighting]] = []
@@ -38,7 +39,7 @@ class Settling:
             return
         self._waiting[sighting.path] = sighting
         since = self._since.setdefault(sighting.path, now)
-        due_s = min(now + self._settle_s + extra_s, since + at_most_s)
+        due_s = min(now + self.settle_s + extra_s, since + at_most_s)
         heapq.heappush(self._due, (due_s, next(self._looks), sighting))
 
     def ready(self, now: float) -> list[StableFile]:

@@ -113,15 +113,17 @@ class WellDraft:
 
 
 def fingerprint(settings: Settings, facts: ModelFacts) -> str:
-    """SHA-256 of what decides a result: expectations, model, what the model knows of unlike wells, explanation.
+    """SHA-256 of what decides a result: expectations, model, what the model knows of unlike wells, explanation's method.
 
-    How long is waited decides none; nor does what is in the wells, which the model never learns.
+    How long is waited decides none; nor does what is in the wells, which the model never learns; nor how many sites are
+    explained, which every result says of itself. What is left at its default does not count, so that a version that
+    adds a setting has no plate done again.
     """
     indifferent = {"well_timeout_s", "plate_timeout_s", "layout"}
     decisive = {
-        "expect": settings.expect.model_dump(mode="json", exclude=indifferent),
+        "expect": settings.expect.model_dump(mode="json", exclude=indifferent, exclude_defaults=True),
         "model": facts.sha256,
-        "explain": settings.explain.model_dump(mode="json", exclude={"max_wait_s"}),
+        "explain": settings.explain.model_dump(mode="json", include={"method"}, exclude_defaults=True),
     }
     if facts.novelty is not None:  # without it the fingerprint is that of earlier versions
         decisive["novelty"] = facts.novelty.digest

@@ -30,7 +30,7 @@ class Gallery:
     """Owned by the publish thread. drawing: where pictures are drawn; nothing here waits for it but `wait`."""
 
     def __init__(self, settings: Settings, facts: ModelFacts, outbox: Outbox, drawing: Executor) -> None:
-        self._which = settings.results.pictures
+        self.which = settings.results.pictures
         self._model_pixel_size_um = facts.pixel_size_um
         self._outbox = outbox
         self._drawing = drawing
@@ -43,7 +43,7 @@ class Gallery:
 
     def shows(self, *, hit: bool) -> bool:
         """Whether a well gets a picture; `hits` leaves out wells without a verdict, too."""
-        return self._which == "all" or (self._which == "hits" and hit)
+        return self.which == "all" or (self.which == "hits" and hit)
 
     def missing(self, folder: Path, results: Mapping[WellId, WellResult]) -> list[WellId]:
         """The wells among these results that should have a picture and have none."""
@@ -56,7 +56,7 @@ class Gallery:
 
     def has_plate_picture(self, folder: Path) -> bool:
         """Whether the plate's picture is there, or none is wanted."""
-        return self._which == "none" or (folder / PLATE_PICTURE_NAME).exists()
+        return self.which == "none" or (folder / PLATE_PICTURE_NAME).exists()
 
     # ---- wells
 
@@ -127,7 +127,7 @@ class Gallery:
 
     def draw_plate(self, acquisition: AcquisitionId, folder: Path, plate: PlateFile, results: list[WellResult]) -> None:
         """Have a plate drawn as it is now, in place of what was not begun yet."""
-        if self._which != "none":
+        if self.which != "none":
             self._plates_due[acquisition] = _PlateDrawing(folder, plate, results)
 
     def contrast(self, acquisition: AcquisitionId) -> Contrast | None:

@@ -27,7 +27,7 @@ class Outbox:
         self, folder: Path, min_free_bytes: int, telemetry: Telemetry, check: Callable[[], None] = lambda: None
     ) -> None:
         self._folder = folder
-        self._min_free_bytes = min_free_bytes
+        self.min_free_bytes = min_free_bytes
         self._telemetry = telemetry
         self._check = check
         self._jobs: deque[tuple[Job, Path | None]] = deque()
@@ -121,10 +121,10 @@ class Outbox:
         self._check()
         free = shutil.disk_usage(self._folder).free
         self._telemetry.results_free_bytes.set(free)
-        self._telemetry.results_min_free_bytes.set(self._min_free_bytes)
+        self._telemetry.results_min_free_bytes.set(self.min_free_bytes)
         self._look_s = now_s + RETRY_S
-        if free < self._min_free_bytes:
-            raise OSError(None, f"{free} bytes are free, results.min_free_bytes keeps {self._min_free_bytes}")
+        if free < self.min_free_bytes:
+            raise OSError(None, f"{free} bytes are free, results.min_free_bytes keeps {self.min_free_bytes}")
 
 
 def _words(error: OSError) -> str:

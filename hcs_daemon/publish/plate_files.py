@@ -35,7 +35,7 @@ class PlateFiles:
         *,
         now_utc: Callable[[], datetime],
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._facts = facts
         self._telemetry = telemetry
         self._outbox = outbox
@@ -52,7 +52,7 @@ class PlateFiles:
         if self._is_current(desk):
             return
         desk.refreshing = True
-        desk.refresh_s = now_s + self._settings.results.plate_refresh_s
+        desk.refresh_s = now_s + self.settings.results.plate_refresh_s
         self._outbox.add(lambda _now_s: self._write(desk), desk.folder)
 
     def reopen(self, desk: Desk) -> None:
@@ -130,7 +130,7 @@ class PlateFiles:
             layout = desk.written.layout
         plate = plate_file(
             replace(desk.news, state=desk.state),
-            self._settings,
+            self.settings,
             self._facts,
             desk.current(),
             opened_at=desk.opened_at,

@@ -81,6 +81,7 @@ class Publisher:
         live: bool = True,
     ) -> None:
         self._settings = settings
+        self._live = live
         self._patience_s = settings.explain.max_wait_s if live else inf
         self._asking = Asking()
         self._facts = facts
@@ -134,6 +135,14 @@ class Publisher:
             self.close()
             raise
         return restored
+
+    def apply(self, settings: Settings) -> None:
+        """Go on by these settings, which differ in live ones only."""
+        self._settings = settings
+        self._patience_s = settings.explain.max_wait_s if self._live else inf
+        self._outbox.min_free_bytes = settings.results.min_free_bytes
+        self._gallery.which = settings.results.pictures
+        self._plates.settings = settings
 
     def take(self, message: Message, now_s: float) -> list[SiteWanted]:
         """Take one message; sites whose pixels or explanation are wanted now."""

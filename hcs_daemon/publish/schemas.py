@@ -367,7 +367,7 @@ class WellResult(Document):
     explanation: ExplanationEntry | None
     quality: QualityEntry
     model: ModelEntry
-    settings_fingerprint: Sha256 = Field(description="of expectations, model and explanation settings; see plate.json")
+    settings_fingerprint: Sha256 = Field(description="of expectations, model and explain.method; see plate.json")
     timing: TimingEntry
     warnings: list[str]
     classes: list[str] = Field(description="the order of logits; empty for a model that only embeds")
