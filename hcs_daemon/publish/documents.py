@@ -113,7 +113,7 @@ class WellDraft:
 
 
 def fingerprint(settings: Settings, facts: ModelFacts) -> str:
-    """SHA-256 of what decides a result: expectations, model, what the model knows of unlike wells, explanation's method.
+    """SHA-256 of what decides a result: expectations, model, what is unlike for it, explanation's method.
 
     How long is waited decides none; nor does what is in the wells, which the model never learns; nor how many sites are
     explained, which every result says of itself. What is left at its default does not count, so that a version that
