@@ -1,0 +1,354 @@
+#!/bin/sh
+# Sets hcs-daemon up as a service of systemd, brings a newer version in, or takes the service away again.
+# What it does is said by --dry-run; docs/install-linux.md explains it.
+set -eu
+umask 022
+
+source_dir=$(cd "$(dirname "$0")/.." && pwd -P)
+cd / # the service's user may not be allowed where we are
+items="hcs_daemon docs monitoring systemd bootstrap.py constraints.txt pyproject.toml config.example.toml Makefile \
+README.md CHANGELOG.md LICENSE"
+
+usage() {
+    cat <<'END'
+usage: systemd/install.sh [install] [--instrument NAME] [--results DIR] [--wheelhouse DIR] [--root DIR] [--dry-run]
+       systemd/install.sh uninstall [--instrument NAME] [--root DIR] [--dry-run]
+
+install     copies the program to /opt/hcs-daemon with an environment of its own, makes the user hcs-daemon,
+            /etc/hcs-daemon and /var/lib/hcs-daemon, installs the units, tries the settings and starts the service.
+            Run it again after a change of results.directory, and from a newer checkout to bring that in.
+uninstall   stops the service and removes what install put there. Settings, results, /var/lib/hcs-daemon,
+            /var/cache/hcs-daemon and the user stay.
+
+--instrument NAME  one of several instruments: the service hcs-daemon@NAME with /etc/hcs-daemon/NAME.toml
+--results DIR      the results folder that new settings get
+--wheelhouse DIR   install from the wheels in this folder alone, without a network
+--root DIR         only put the files below DIR, for a package or an image; nothing is run, nobody need be root
+--dry-run          say what would be done, and do nothing
+
+PYTHON=python3.12 in the environment names the Python to take.
+END
+}
+
+say() { printf '%s\n' "$*"; }
+
+fail() { # fail WHAT-IS-WRONG WHAT-TO-DO
+    printf '%s\n%s\n' "$1" "$2" >&2
+    exit 2
+}
+
+run() { # run COMMAND…: what changes something goes through here
+    if [ -n "$dry" ]; then
+        say "would run: $*"
+    else
+        "$@"
+    fi
+}
+
+put() { # put SOURCE TARGET: a file that everybody may read, if it is not there just so
+    if ! cmp -s "$1" "$2"; then
+        run mkdir -p "$(dirname "$2")"
+        run cp "$1" "$2"
+        run chmod 0644 "$2"
+    fi
+}
+
+put_text() { # put_text TEXT TARGET
+    if [ "$(cat "$2" 2>/dev/null)" != "$1" ]; then
+        run mkdir -p "$(dirname "$2")"
+        if [ -n "$dry" ]; then
+            say "would write $2:"
+            printf '%s\n' "$1" | sed 's/^/    /'
+        else
+            printf '%s\n' "$1" >"$2"
+        fi
+    fi
+}
+
+drop() { # drop FILE-OR-FOLDER…
+    for dropped in "$@"; do
+        if [ -e "$dropped" ] || [ -L "$dropped" ]; then
+            run rm -rf "$dropped"
+        fi
+    done
+}
+
+settings_of() { # settings_of UNIT
+    case $1 in
+        hcs-daemon@*) instance=${1#hcs-daemon@} && say "$settings_dir/${instance%.service}.toml" ;;
+        *) say "$settings_dir/config.toml" ;;
+    esac
+}
+
+drop_in_of() { say "$unit_dir/$1.d/results.conf"; }
+
+as_service() { runuser -u hcs-daemon -- env HOME=/var/lib/hcs-daemon "$@"; }
+
+running() { # the units of ours that are up
+    systemctl list-units --plain --no-legend --state=active,activating,reloading \
+        hcs-daemon.service 'hcs-daemon@*.service' | awk '{ print $1 }'
+}
+
+# ---- what must be there
+
+find_python() {
+    for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            say "$candidate"
+            return
+        fi
+    done
+    fail "there is no Python 3.11 or newer here" \
+        "install one (Debian 12, Ubuntu 24.04 and newer have it), or name it: PYTHON=python3.12 systemd/install.sh"
+}
+
+check_machine() {
+    [ -d /run/systemd/system ] || fail "this machine is not run by systemd" \
+        "docs/install.md has other ways: a container, or hcs-daemon run under whatever starts services here"
+    [ -n "$dry" ] || [ "$(id -u)" = 0 ] || fail "this must be done as root" \
+        "sudo systemd/install.sh, or --dry-run to see what it would do"
+}
+
+check_results() { # check_results FOLDER
+    case $1 in
+        *[\"\\%]*) fail "a results folder $1 cannot be named to systemd" "take one without quotes, backslashes and %" ;;
+    esac
+}
+
+# ---- install
+
+copy_program() {
+    [ "$source_dir" != "$program_dir" ] || return 0
+    run mkdir -p "$program_dir"
+    for item in $items; do
+        if [ -n "$dry" ]; then
+            say "would copy $source_dir/$item to $program_dir/$item"
+        else
+            rm -rf "${program_dir:?}/$item"
+            cp -R "$source_dir/$item" "$program_dir/$item"
+        fi
+    done
+    [ -n "$dry" ] || find "$program_dir/hcs_daemon" -name __pycache__ -prune -exec rm -rf {} +
+    put_text "$items" "$program_dir/.copied"
+}
+
+install_units() {
+    for name in hcs-daemon.service hcs-daemon@.service; do
+        put "$source_dir/systemd/$name" "$unit_dir/$name"
+    done
+    put "$source_dir/systemd/sysusers.d/hcs-daemon.conf" "$root/etc/sysusers.d/hcs-daemon.conf"
+    put "$source_dir/systemd/tmpfiles.d/hcs-daemon.conf" "$root/etc/tmpfiles.d/hcs-daemon.conf"
+    if [ ! -e "$link" ] && [ ! -L "$link" ]; then
+        run mkdir -p "$(dirname "$link")"
+        run ln -s /opt/hcs-daemon/.venv/bin/hcs-daemon "$link"
+    fi
+}
+
+write_settings() { # the example's, where there are none yet
+    [ ! -e "$settings" ] || return 0
+    fresh=yes
+    example=$(cat "$source_dir/config.example.toml")
+    if [ -n "$results" ]; then
+        example=$(printf '%s\n' "$example" |
+            awk -v line="directory = \"$results\"" '/^\[/ { here = $1 } here == "[results]" && /^directory =/ { $0 = line } 1')
+    fi
+    put_text "$example" "$settings"
+}
+
+results_of() { # results_of SETTINGS: results.directory; why it cannot be told goes to stderr
+    as_service "$program_dir/.venv/bin/python" -c '
+import pathlib, sys
+from hcs_daemon.config import load_settings
+from hcs_daemon.errors import HcsError
+try:
+    print(load_settings(pathlib.Path(sys.argv[1])).results.directory)
+except HcsError as error:
+    sys.exit(f"{error.message}\n{error.hint}")' "$1"
+}
+
+open_results() { # open_results UNIT FOLDER: for the service to write in; one that is there keeps its owner
+    check_results "$2"
+    if [ ! -d "$2" ]; then
+        run mkdir -p "$(dirname "$2")"
+        run install -d -o hcs-daemon -g hcs-daemon -m 0750 "$2"
+    fi
+    put_text "# by install.sh, from results.directory in $(settings_of "$1")
+[Service]
+ReadWritePaths=\"-$2\"" "$(drop_in_of "$1")"
+}
+
+bring_up() { # bring_up UNIT: whether it may start; its settings are tried, the results folder is opened for it
+    file=$(settings_of "$1")
+    say "trying $file …"
+    folder=$(results_of "$file") || return 1
+    open_results "$1" "$folder"
+    code=0
+    as_service "$program_dir/.venv/bin/hcs-daemon" check -c "$file" || code=$?
+    case " $stopped " in
+        *" $1 "*) [ $code = 0 ] || [ $code = 4 ] ;; # it ran, and waits for a folder that is away
+        *) [ $code = 0 ] ;;
+    esac
+}
+
+say_left_stopped() {
+    if [ -n "$stopped" ]; then
+        say "not finished; stopped, and to be started by another run of this: $stopped" >&2
+    fi
+}
+
+install_all() {
+    if [ -n "$root" ]; then
+        copy_program
+        install_units
+        write_settings
+        say "the files are below $root. On the machine itself: python3 /opt/hcs-daemon/bootstrap.py install,"
+        say "edit ${settings#"$root"}, then sh /opt/hcs-daemon/systemd/install.sh"
+        return
+    fi
+    check_machine
+    python=$(find_python)
+    stopped=$(running | tr '\n' ' ')
+    trap say_left_stopped EXIT
+    # a program that is exchanged under a running service would be half of either version
+    for other in $stopped; do run systemctl stop "$other"; done
+    copy_program
+    run "$python" "$program_dir/bootstrap.py" install ${wheelhouse:+--wheelhouse "$wheelhouse"}
+    install_units
+    run systemd-sysusers /etc/sysusers.d/hcs-daemon.conf
+    run systemd-tmpfiles --create /etc/tmpfiles.d/hcs-daemon.conf
+    write_settings
+    if [ -n "$dry" ]; then
+        say "would try $settings, open its results.directory for the service ($(drop_in_of "$unit"))"
+        say "and, if they pass: systemctl daemon-reload, enable $unit, start $unit $stopped"
+        stopped=
+        return
+    fi
+    systemctl daemon-reload
+    start_all
+}
+
+start_all() {
+    refused='' passed=''
+    for each in $stopped; do
+        if [ "$each" != "$unit" ]; then
+            bring_up "$each" || refused="$refused $each"
+        fi
+    done
+    if [ -z "$fresh" ]; then
+        if bring_up "$unit"; then passed=yes; else refused="$refused $unit"; fi
+    fi
+    systemctl daemon-reload # for the drop-ins
+    for each in $stopped; do
+        case "$refused $unit " in *" $each "*) ;; *) systemctl start "$each" ;; esac
+    done
+    if [ -n "$fresh" ]; then
+        say "" "installed, not started: $settings is the example's."
+        say "Next: edit it, then run this again; it tries the settings and starts $unit."
+    elif [ -n "$passed" ]; then
+        systemctl enable "$unit"
+        systemctl start "$unit"
+        say "" "$unit is started. systemctl status $unit, journalctl -u $unit, hcs-daemon status -c $settings"
+    fi
+    stopped=
+    if [ -n "$refused" ]; then
+        say "not started, for their settings do not pass:$refused" >&2
+        say "Mend what is said above, then run this again." >&2
+        exit 1
+    fi
+}
+
+# ---- uninstall
+
+units_there() { # every unit of ours that may be up or enabled
+    if [ -n "$instrument" ]; then
+        say "$unit"
+        return
+    fi
+    {
+        [ ! -e "$unit_dir/hcs-daemon.service" ] || say hcs-daemon.service
+        running
+        for enabled in "$unit_dir"/multi-user.target.wants/hcs-daemon@*.service; do
+            [ ! -L "$enabled" ] || basename "$enabled"
+        done
+    } | sort -u
+}
+
+remove_drop_in() { # remove_drop_in UNIT
+    drop "$(drop_in_of "$1")"
+    [ ! -d "$unit_dir/$1.d" ] || [ -n "$dry" ] || rmdir "$unit_dir/$1.d" 2>/dev/null || true # others' stay
+}
+
+remove_program() {
+    drop "$program_dir/.venv"
+    if [ -e "$program_dir/.copied" ]; then
+        tr ' ' '\n' <"$program_dir/.copied" | while read -r item; do drop "$program_dir/$item"; done
+        drop "$program_dir/.copied"
+        [ -n "$dry" ] || rmdir "$program_dir" 2>/dev/null || say "left, for something else is in it: $program_dir"
+    else
+        say "left, for it was not copied there by this: $program_dir"
+    fi
+}
+
+uninstall_all() {
+    if [ -z "$root" ]; then
+        check_machine
+        for each in $(units_there); do
+            run systemctl disable --now "$each"
+        done
+    fi
+    if [ -n "$instrument" ]; then
+        remove_drop_in "$unit"
+    else
+        for conf in "$unit_dir"/hcs-daemon.service.d "$unit_dir"/hcs-daemon@*.service.d; do
+            [ ! -d "$conf" ] || remove_drop_in "$(basename "$conf" .d)"
+        done
+        drop "$unit_dir/hcs-daemon.service" "$unit_dir/hcs-daemon@.service"
+        drop "$root/etc/sysusers.d/hcs-daemon.conf" "$root/etc/tmpfiles.d/hcs-daemon.conf"
+        [ "$(readlink "$link")" != /opt/hcs-daemon/.venv/bin/hcs-daemon ] || drop "$link"
+        [ ! -d "$program_dir" ] || remove_program
+    fi
+    [ -n "$root" ] || run systemctl daemon-reload
+    say "left as they are: settings in $settings_dir, results, /var/lib/hcs-daemon, /var/cache/hcs-daemon, the user hcs-daemon"
+}
+
+# ---- what is asked for
+
+action=install instrument='' results='' wheelhouse='' root='' dry='' fresh='' stopped=''
+case ${1:-} in install | uninstall) action=$1 && shift ;; esac
+while [ $# -gt 0 ]; do
+    case $1 in
+        --help | -h) usage && exit 0 ;;
+        --dry-run) dry=yes && shift ;;
+        --instrument | --results | --wheelhouse | --root)
+            [ -n "${2:-}" ] || fail "$1 wants a value" "systemd/install.sh --help"
+            case $1 in
+                --instrument) instrument=$2 ;;
+                --results) results=$2 ;;
+                --wheelhouse) wheelhouse=$2 ;;
+                --root) root=$2 ;;
+            esac
+            shift 2
+            ;;
+        *) fail "what is $1?" "systemd/install.sh --help" ;;
+    esac
+done
+case $instrument in
+    config) fail "--instrument config would share the settings of hcs-daemon.service" "take another name" ;;
+    *[!A-Za-z0-9_-]* | -*) fail "--instrument $instrument is no name for a service" "letters, digits, - and _ only" ;;
+esac
+for folder in "$results" "$wheelhouse" "$root"; do
+    case $folder in '' | /*) ;; *) fail "$folder is not a whole path" "begin it with /" ;; esac
+done
+[ -z "$wheelhouse" ] || [ -d "$wheelhouse" ] || fail "--wheelhouse $wheelhouse is not a folder" \
+    "make one where there is a network: python3 bootstrap.py wheelhouse FOLDER"
+check_results "$results"
+
+unit=hcs-daemon.service name=config
+[ -z "$instrument" ] || unit=hcs-daemon@$instrument.service name=$instrument
+program_dir=$root/opt/hcs-daemon
+settings_dir=$root/etc/hcs-daemon
+unit_dir=$root/etc/systemd/system
+link=$root/usr/local/bin/hcs-daemon
+settings=$settings_dir/$name.toml
+
+"${action}_all"

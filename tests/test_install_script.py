@@ -1,0 +1,230 @@
+"""install.sh: what it refuses, what it says beforehand, and its whole life on a machine of its own."""
+
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from machine import ROOT, Machine
+
+SCRIPT = ROOT / "systemd" / "install.sh"
+UNITS = {"hcs-daemon.service", "hcs-daemon@.service"}
+SETTINGS = """
+[watch]
+directory = "/var/lib/incoming"
+[expect]
+bit_depth = 16
+channels = { DNA = "1", ER = "2", RNA = "3", AGP = "4", Mito = "5" }
+pixel_size_um = 0.6
+[model]
+package = "demo"
+device = "cpu"
+[explain]
+policy = "none"
+[results]
+directory = "/var/lib/the results"
+min_free_bytes = 0
+[http]
+port = 0
+"""
+
+
+def script(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """install.sh, on this very machine: only ever with --root, or to be refused."""
+    return subprocess.run(
+        ["sh", SCRIPT, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="no shellcheck here")
+def test_no_shell_script_of_the_project_has_a_known_trap() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    scripts = [SCRIPT, ROOT / ".ci" / "run", *(ROOT / name for name in tracked.splitlines() if name.endswith(".sh"))]
+    done = subprocess.run(["shellcheck", *set(scripts)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--faster"], "what is --faster?"),
+        (["--results", ""], "--results wants a value"),
+        (["--results", "results"], "results is not a whole path"),
+        (["--results", '/data/"'], "cannot be named to systemd"),
+        (["--instrument", "../etc"], "is no name for a service"),
+        (["--instrument", "config"], "would share the settings"),
+        (["--wheelhouse", "/nowhere/at/all"], "is not a folder"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_what_to_do(arguments: list[str], complaint: str, tmp_path: Path) -> None:
+    done = script(*arguments, "--root", tmp_path)
+    assert done.returncode == 2
+    what, hint = done.stderr.splitlines()
+    assert complaint in what
+    assert hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_explains_itself() -> None:
+    done = script("--help")
+    assert done.returncode == 0
+    for option in ("--instrument", "--results", "--wheelhouse", "--root", "--dry-run", "uninstall"):
+        assert option in done.stdout
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+
+
+def test_below_a_folder_it_only_puts_files_and_takes_them_away_again(tmp_path: Path) -> None:
+    assert script("--root", tmp_path, "--dry-run").returncode == 0
+    assert list(tmp_path.iterdir()) == []
+    assert script("install", "--root", tmp_path, "--instrument", "confocal", "--results", "/data/r").returncode == 0
+    outside_the_program = {name for name in files(tmp_path) if not name.startswith("opt/")}
+    assert outside_the_program == {
+        *(f"etc/systemd/system/{unit}" for unit in UNITS),
+        "etc/sysusers.d/hcs-daemon.conf",
+        "etc/tmpfiles.d/hcs-daemon.conf",
+        "etc/hcs-daemon/confocal.toml",
+        "usr/local/bin/hcs-daemon",
+    }
+    settings = tmp_path / "etc/hcs-daemon/confocal.toml"
+    written, example = (tomllib.loads(path.read_text("utf-8")) for path in (settings, ROOT / "config.example.toml"))
+    assert written["results"].pop("directory") == "/data/r"
+    assert written["watch"]["directory"] == example["watch"]["directory"]
+    del example["results"]["directory"]
+    assert written == example
+    assert (tmp_path / "opt/hcs-daemon/hcs_daemon/service.py").read_bytes() == (
+        ROOT / "hcs_daemon/service.py"
+    ).read_bytes()
+    settings.write_text("mine")
+    assert script("--root", tmp_path, "--instrument", "confocal").returncode == 0
+    assert settings.read_text() == "mine"
+    done = script("uninstall", "--root", tmp_path)
+    assert done.returncode == 0
+    assert "settings" in done.stdout
+    assert files(tmp_path) == {"etc/hcs-daemon/confocal.toml"}
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One that every user can reach, which pytest's own are not."""
+    with tempfile.TemporaryDirectory(prefix="hcs-daemon-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_without_systemd_it_names_other_ways(folder: Path) -> None:
+    machine = Machine(folder, booted=False)
+    before = machine.tree()
+    done = machine.run("sh", SCRIPT)
+    assert (done.returncode, machine.tree()) == (2, before)
+    assert "not run by systemd" in done.stderr
+    assert "container" in done.stderr
+
+
+def test_only_root_may_install_and_anybody_may_ask(folder: Path) -> None:
+    machine = Machine(folder)
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    checkout = machine.checkout()
+    before = machine.tree()
+    done = machine.run(*nobody, "sh", checkout / "systemd" / "install.sh")
+    assert (done.returncode, machine.tree()) == (2, before)
+    assert "as root" in done.stderr
+    asked = machine.run(*nobody, "sh", checkout / "systemd" / "install.sh", "--dry-run")
+    assert (asked.returncode, machine.tree()) == (0, before), asked.stderr
+    assert "would copy" in asked.stdout
+
+
+def test_an_old_python_is_refused(folder: Path) -> None:
+    machine = Machine(folder)
+    before = machine.tree()
+    done = machine.run("sh", SCRIPT, PYTHON="false")
+    assert (done.returncode, machine.tree()) == (2, before)
+    assert "no Python 3.11" in done.stderr
+
+
+@pytest.mark.slow
+def test_its_whole_life(folder: Path) -> None:
+    machine = Machine(folder)
+    if shutil.which("systemd-sysusers") is None:
+        pytest.skip("no systemd-sysusers here")
+    install = ("sh", machine.checkout() / "systemd" / "install.sh")
+    settings, service = folder / "etc/hcs-daemon/config.toml", "hcs-daemon.service"
+    (folder / "var/lib/incoming").mkdir()
+
+    # first: the example's settings are for somebody to edit, and nothing is started
+    first = machine.run(*install, "--results", "/var/lib/the results", "--wheelhouse", "/var")
+    assert first.returncode == 0, first.stderr
+    assert "installed, not started" in first.stdout
+    assert machine.asked() == ["daemon-reload", "daemon-reload"]
+    assert (folder / "opt/hcs-daemon/.venv/asked").read_text() == "install --wheelhouse /var"
+    assert tomllib.loads(settings.read_text("utf-8"))["results"]["directory"] == "/var/lib/the results"
+    (user,) = (line for line in (folder / "etc/passwd").read_text().splitlines() if line.startswith("hcs-daemon:"))
+    own = (folder / "var/lib/hcs-daemon").stat()
+    assert (stat.S_IMODE(own.st_mode), str(own.st_uid)) == (0o750, user.split(":")[2])
+    assert user.endswith(":/var/lib/hcs-daemon:/usr/sbin/nologin")
+
+    # settings that are wrong are said, and nothing is started
+    settings.write_text(SETTINGS.replace("bit_depth = 16", "bit_depth = 17"))
+    refused = machine.run(*install)
+    assert refused.returncode == 1
+    assert "bit_depth" in refused.stderr
+    assert "start" not in " ".join(machine.asked())
+
+    # settings that pass
+    settings.write_text(SETTINGS)
+    good = machine.run(*install)
+    assert good.returncode == 0, good.stderr + good.stdout
+    assert machine.asked()[-2:] == [f"enable {service}", f"start {service}"]
+    results = (folder / "var/lib/the results").stat()
+    assert (stat.S_IMODE(results.st_mode), results.st_uid) == (0o750, own.st_uid)
+    drop_in = folder / "etc/systemd/system/hcs-daemon.service.d/results.conf"
+    assert '[Service]\nReadWritePaths="-/var/lib/the results"\n' in drop_in.read_text()
+
+    # again: the same, and the service does not run while its program is exchanged
+    before = machine.tree()
+    again = machine.run(*install)
+    assert again.returncode == 0, again.stderr
+    assert machine.tree().keys() - before.keys() == set()
+    assert machine.tree() == before
+    asked = machine.asked()
+    assert asked[0] == f"stop {service}"
+    assert asked[-1] == f"start {service}"
+    dry = machine.run(*install, "--dry-run")
+    assert (dry.returncode, machine.tree(), machine.asked()) == (0, before, [])
+    assert f"would run: systemctl stop {service}" in dry.stdout
+
+    # a second instrument, and it alone away again
+    second = machine.run(*install, "--instrument", "confocal")
+    assert second.returncode == 0, second.stderr + second.stdout
+    assert (folder / "etc/hcs-daemon/confocal.toml").exists()
+    machine.asked()
+    assert machine.run(*install[:1], "/opt/hcs-daemon/systemd/install.sh", "uninstall", "--instrument", "confocal")
+    assert machine.asked() == ["disable --now hcs-daemon@confocal.service", "daemon-reload"]
+    assert machine.tree().keys() - before.keys() == {"etc/hcs-daemon/confocal.toml"}
+
+    # everything away, by the installed copy of the script itself; a dry run first
+    before = machine.tree()
+    remove = ("sh", "/opt/hcs-daemon/systemd/install.sh", "uninstall")
+    dry = machine.run(*remove, "--dry-run")
+    assert (dry.returncode, machine.tree(), machine.asked()) == (0, before, [])
+    done = machine.run(*remove)
+    assert done.returncode == 0, done.stderr
+    assert machine.asked() == [f"disable --now {service}", "daemon-reload"]
+    left = {name for name in machine.tree() if "hcs-daemon" in name and not name.startswith(("checkout", "var/lib"))}
+    assert left == {"etc/hcs-daemon", "etc/hcs-daemon/config.toml", "etc/hcs-daemon/confocal.toml"}
+    assert (folder / "var/lib/hcs-daemon").is_dir()
+    assert (folder / "var/lib/the results").is_dir()
+    assert list((folder / "opt").iterdir()) == []
+    assert user in (folder / "etc/passwd").read_text()
