@@ -89,10 +89,20 @@ class Machine:
                 found[str(path.relative_to(self.folder))] = (state.st_mode, state.st_uid, state.st_gid, content)
         return found
 
-    def run(
-        self, *command: object, before: str = "", timeout_s: float = 200.0, **environment: str
-    ) -> subprocess.CompletedProcess[str]:
-        """One command on it, as root. before: what the shell does first, once the machine's parts are in place."""
+    def run(self, *command: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        """One command on it, as root, to its end."""
+        path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
+        return subprocess.run(
+            self.command(*command),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=200,
+            env={**os.environ, "PATH": path, "LC_ALL": "C.UTF-8", **environment},
+        )
+
+    def command(self, *command: object, before: str = "") -> list[str]:
+        """What starts a command on it. before: shell lines for when the machine's parts are in place."""
         lines = ["set -e", *self._reachable()]
         for part in ("etc", "opt", "var/lib", "usr/local/bin", "run/systemd"):
             target = f"/{part}"
@@ -101,15 +111,7 @@ class Machine:
             lines.append(f"mount --bind '{self.folder / part}' {target}")
         lines += [before, 'exec "$@"']
         alone = ("unshare", "--mount", "--propagation", "private", "sh", "-c", "\n".join(lines), "sh")
-        path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
-        return subprocess.run(
-            [*alone, *map(str, command)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=timeout_s,
-            env={**os.environ, "PATH": path, "LC_ALL": "C.UTF-8", **environment},
-        )
+        return [*alone, *map(str, command)]
 
     def _reachable(self) -> list[str]:
         """Shell lines that let every user reach the program and its Python, even where they lie in root's home."""

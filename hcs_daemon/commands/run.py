@@ -1,6 +1,8 @@
 """`hcs-daemon run`: the service, until a signal."""
 
+import faulthandler
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,8 @@ def run_service(config: Path) -> int:
 
     Raises HcsError.
     """
+    if sys.__stderr__ is not None:  # a service of Windows may have none
+        faulthandler.enable(sys.__stderr__)  # a watchdog, or a codec that crashes: every thread's place is said
     settings = load_settings(config)
     configure_logging(settings.log.format, settings.log.level)
     stop = threading.Event()
