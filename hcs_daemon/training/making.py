@@ -89,7 +89,7 @@ def make_package(order: Order, settings: Settings, readers: Executor, bar: Bar, 
     study = _Study(order, settings, gathered, labels.control_class(gathered.labels), labels.layouts)
     say(study.in_words())
     plain, course = study.learn("learning", study.classes_of, order.steps, work, bar)
-    network = Textured(plain)
+    network = Textured(plain, len(settings.expect.channels))
     shuffled_network, _ = study.learn(
         "learning shuffled labels", study.shuffled, max(LEAST_STEPS, order.steps // 2), work, bar
     )

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from hcs_daemon.training.texture import TextureStatistics
+
 
 class Stage(nn.Module):
     """Convolution, batch norm, SiLU. Smooth throughout, so that path integrals of its gradient converge.
@@ -78,35 +80,30 @@ class Textured(nn.Module):
     """A finished network whose embedding says how each channel looks, whatever that means for the verdict.
 
     The maps that are joined keep what tells the classes apart that were learned; of a phenotype that was never seen
-    they may keep nothing. So the embedding is the spread of the maps of the first two stages over the tile, in which no
-    channel sees another: the texture of each channel, at two scales.
+    they may keep nothing, and so may all that was learned. So the embedding is that of `TextureStatistics`.
     """
 
     centre: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, network: CellNetwork) -> None:
+    def __init__(self, network: CellNetwork, channels: int) -> None:
         """network: folded. Until `measure` was called the embedding is as it comes."""
         super().__init__()
         self.network = network
-        features = sum(stage.filters.out_channels for stage in self._early())
-        self.register_buffer("centre", torch.zeros(features))
-        self.register_buffer("scale", torch.ones(features))
+        self.texture = TextureStatistics(channels)
+        self.register_buffer("centre", torch.zeros(self.texture.features))
+        self.register_buffer("scale", torch.ones(self.texture.features))
 
     def forward(self, tiles: torch.Tensor) -> dict[str, torch.Tensor]:
-        """As `CellNetwork`, but for the embedding: standard scores over the wells that were measured."""
-        maps, spreads = tiles, []
-        for stage in self._early():
-            maps = stage(maps)
-            spreads.append(maps.std(dim=(2, 3)))
-        joined = self.network.join(self.network.looks[2](maps))
-        embedding = (torch.cat(spreads, dim=1) - self.centre) / self.scale
-        return {"logits": self.network.head(joined.mean(dim=(2, 3))), "embedding": embedding, "feature_map": joined}
+        """As `CellNetwork`, but for the embedding: standard scores over the wells that were measured.
+
+        No gradient flows through it, so that explaining a verdict does not pay for it.
+        """
+        outputs = self.network(tiles)
+        embedding = (self.texture(tiles.detach()) - self.centre) / self.scale
+        return {"logits": outputs["logits"], "embedding": embedding, "feature_map": outputs["feature_map"]}
 
     def measure(self, embeddings: torch.Tensor) -> None:
         """Take (wells, features) as they come for the zero and the unit of each feature."""
         self.centre.copy_(embeddings.mean(dim=0))
         self.scale.copy_(embeddings.std(dim=0).clamp_min(1e-6))
-
-    def _early(self) -> list[Stage]:
-        return [cast("Stage", self.network.looks[place]) for place in (0, 1)]
