@@ -18,6 +18,9 @@ SHIM, OWN_SHIM = "https://unpkg.com/iframe-worker/shim", "assets/iframe-worker.j
 """What lets the search work from a folder: where the theme looks for it, and where it is."""
 LINK = re.compile(r"(?<!\\)(\]\()(?![a-z]+:|#)([^)\s#]+)")
 """The place that a Markdown link or picture names, without its anchor."""
+FOLDER_LINK = re.compile(r"\[([^\]]+)\]\(([^)\s#:]+/)\)")
+"""A link to a folder, which the site cannot show."""
+CELL = re.compile(r"<td[^>]*>.*?</td>", re.DOTALL)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -57,7 +60,15 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         uri = _uri(target, docs)
         return match[1] + (posixpath.relpath(uri, here) if files.get_file_from_path(uri) else match[2])
 
-    return LINK.sub(moved, markdown)
+    def named(match: re.Match[str]) -> str:
+        return match[1] if (source.parent / match[2]).is_dir() else match[0]
+
+    return LINK.sub(moved, FOLDER_LINK.sub(named, markdown))
+
+
+def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 (the library's signature)
+    """Show a bar within code in a table, escaped as GitHub's tables want it, as a bar."""
+    return CELL.sub(lambda cell: cell[0].replace("\\|", "|"), html)
 
 
 def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:  # noqa: ARG001 (the library's signature)
@@ -85,5 +96,10 @@ def _expanded(nav: Any, docs: Path) -> Any:
     if isinstance(nav, list):
         return [_expanded(entry, docs) for entry in nav]
     if "*" in nav:
-        return [path.relative_to(docs).as_posix() for path in sorted(docs.glob(nav))]
+        return [path.relative_to(docs).as_posix() for path in sorted(docs.glob(nav), key=_reading_order)]
     return nav
+
+
+def _reading_order(path: Path) -> tuple[bool, str]:
+    """A folder's README first."""
+    return path.name != "README.md", path.name
