@@ -3,7 +3,7 @@
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -49,7 +49,7 @@ def test_a_folder_that_is_not_there_is_counted_said_once_and_tried_again(
 
 
 def test_figures_that_cannot_be_had_now_do_not_end_the_writing(tmp_path: Path) -> None:
-    answers = iter([RuntimeError("changed during iteration"), b"hcs_ready 1\n"])
+    answers: Iterator[bytes | Exception] = iter([RuntimeError("changed during iteration"), b"hcs_ready 1\n"])
 
     def render() -> bytes:
         answer = next(answers)
