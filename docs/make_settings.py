@@ -32,6 +32,7 @@ KINDS: dict[Any, str] = {
     str: "text",
     Path: "a folder",
     list[ChannelId]: "a list of text",
+    list[str]: "a list of text",
 }
 BEGIN, END = "<!-- [{}]: python docs/make_settings.py writes this table -->", "<!-- end of [{}] -->"
 
