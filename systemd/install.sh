@@ -155,33 +155,37 @@ write_settings() { # the example's, where there are none yet
     put_text "$example" "$settings"
 }
 
-results_of() { # results_of SETTINGS: results.directory; why it cannot be told goes to stderr
+written_by() { # written_by SETTINGS: results.directory, and below it the folder of http.textfile, if there is one
     as_service "$program_dir/.venv/bin/python" -c '
 import pathlib, sys
 from hcs_daemon.config import load_settings
 from hcs_daemon.errors import HcsError
 try:
-    print(load_settings(pathlib.Path(sys.argv[1])).results.directory)
+    settings = load_settings(pathlib.Path(sys.argv[1]))
 except HcsError as error:
-    sys.exit(f"{error.message}\n{error.hint}")' "$1"
+    sys.exit(f"{error.message}\n{error.hint}")
+print(settings.results.directory)
+if settings.http.textfile:
+    print(settings.http.textfile.parent)' "$1"
 }
 
-open_results() { # open_results UNIT FOLDER: for the service to write in; one that is there keeps its owner
+open_folders() { # open_folders UNIT FOLDERS: for the service to write in; results, the first, are made if need be
     check_results "$2"
-    if [ ! -d "$2" ]; then
-        run mkdir -p "$(dirname "$2")"
-        run install -d -o hcs-daemon -g hcs-daemon -m 0750 "$2"
+    folder=$(printf '%s\n' "$2" | head -n 1)
+    if [ ! -d "$folder" ]; then
+        run mkdir -p "$(dirname "$folder")"
+        run install -d -o hcs-daemon -g hcs-daemon -m 0750 "$folder"
     fi
-    put_text "# by install.sh, from results.directory in $(settings_of "$1")
+    put_text "# by install.sh, from results.directory and http.textfile in $(settings_of "$1")
 [Service]
-ReadWritePaths=\"-$2\"" "$(drop_in_of "$1")"
+$(printf '%s\n' "$2" | sed 's/.*/ReadWritePaths="-&"/')" "$(drop_in_of "$1")"
 }
 
 bring_up() { # bring_up UNIT: whether it may start; its settings are tried, the results folder is opened for it
     file=$(settings_of "$1")
     say "trying $file …"
-    folder=$(results_of "$file") || return 1
-    open_results "$1" "$folder"
+    folders=$(written_by "$file") || return 1
+    open_folders "$1" "$folders"
     code=0
     as_service "$program_dir/.venv/bin/hcs-daemon" check -c "$file" || code=$?
     case " $stopped " in

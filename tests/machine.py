@@ -24,13 +24,23 @@ case $1 in
 esac
 """
 BOOTSTRAP = """#!/usr/bin/env python3
-# stands in for the project's own, which takes minutes: makes an environment that runs the program of the tests
+# stands in for the project's own, which takes minutes: an environment that is the tests', and of the program the
+# quickest part of `check`
 import pathlib, sys
 here = pathlib.Path(__file__).parent / ".venv" / "bin"
 here.mkdir(parents=True, exist_ok=True)
 (here.parent / "asked").write_text(" ".join(sys.argv[1:]))
-for name, command in {"python": "", "hcs-daemon": "-m hcs_daemon"}.items():
-    (here / name).write_text(f"#!/bin/sh\\nPYTHONPATH=%(root)s exec %(python)s {command} \\"$@\\"\\n")
+(here / "check.py").write_text('''
+import os, pathlib, sys
+from hcs_daemon.config import load_settings
+assert sys.argv[1:3] == ["check", "-c"]
+settings = load_settings(pathlib.Path(sys.argv[3]))
+print("checked as", os.geteuid())
+watched, results = settings.watch.directory, settings.results.directory
+sys.exit(0 if os.access(watched, os.R_OK) and os.access(results, os.W_OK) else 4)
+''')
+for name, first in {"python": "", "hcs-daemon": here / "check.py"}.items():
+    (here / name).write_text(f"#!/bin/sh\\nPYTHONPATH=%(root)s exec %(python)s {first} \\"$@\\"\\n")
     (here / name).chmod(0o755)
 """
 

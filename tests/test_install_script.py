@@ -32,6 +32,7 @@ directory = "/var/lib/the results"
 min_free_bytes = 0
 [http]
 port = 0
+textfile = "/var/lib/textfiles/hcs-daemon.prom"
 """
 
 
@@ -154,7 +155,6 @@ def test_an_old_python_is_refused(folder: Path) -> None:
     assert "no Python 3.11" in done.stderr
 
 
-@pytest.mark.slow
 def test_its_whole_life(folder: Path) -> None:
     machine = Machine(folder)
     if shutil.which("systemd-sysusers") is None:
@@ -162,6 +162,8 @@ def test_its_whole_life(folder: Path) -> None:
     install = ("sh", machine.checkout() / "systemd" / "install.sh")
     settings, service = folder / "etc/hcs-daemon/config.toml", "hcs-daemon.service"
     (folder / "var/lib/incoming").mkdir()
+    (folder / "var/lib/textfiles").mkdir()
+    (folder / "var/lib/textfiles").chmod(0o777)
 
     # first: the example's settings are for somebody to edit, and nothing is started
     first = machine.run(*install, "--results", "/var/lib/the results", "--wheelhouse", "/var")
@@ -186,11 +188,13 @@ def test_its_whole_life(folder: Path) -> None:
     settings.write_text(SETTINGS)
     good = machine.run(*install)
     assert good.returncode == 0, good.stderr + good.stdout
+    assert f"checked as {own.st_uid}" in good.stdout
     assert machine.asked()[-2:] == [f"enable {service}", f"start {service}"]
     results = (folder / "var/lib/the results").stat()
     assert (stat.S_IMODE(results.st_mode), results.st_uid) == (0o750, own.st_uid)
     drop_in = folder / "etc/systemd/system/hcs-daemon.service.d/results.conf"
-    assert '[Service]\nReadWritePaths="-/var/lib/the results"\n' in drop_in.read_text()
+    opened = [line for line in drop_in.read_text().splitlines() if not line.startswith("#")]
+    assert opened == ["[Service]", 'ReadWritePaths="-/var/lib/the results"', 'ReadWritePaths="-/var/lib/textfiles"']
 
     # again: the same, and the service does not run while its program is exchanged
     before = machine.tree()
@@ -204,6 +208,16 @@ def test_its_whole_life(folder: Path) -> None:
     dry = machine.run(*install, "--dry-run")
     assert (dry.returncode, machine.tree(), machine.asked()) == (0, before, [])
     assert f"would run: systemctl stop {service}" in dry.stdout
+
+    # a share that is away now: one that runs waits for it, a new one is not started
+    (folder / "var/lib/incoming").rename(folder / "var/lib/away")
+    assert machine.run(*install).returncode == 0
+    assert machine.asked()[-1] == f"start {service}"
+    machine.run("systemctl", "stop", service)
+    assert machine.run(*install).returncode == 1
+    assert "start" not in " ".join(machine.asked())
+    (folder / "var/lib/away").rename(folder / "var/lib/incoming")
+    assert machine.run(*install).returncode == 0
 
     # a second instrument, and it alone away again
     second = machine.run(*install, "--instrument", "confocal")
