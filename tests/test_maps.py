@@ -1,7 +1,7 @@
 """The maps of explanations lie beside the result that names them, whole, and go with it."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from fakes import CHANNELS, Easel
 from hcs_daemon.plate import SiteId
 from hcs_daemon.publish import publisher
 from hcs_daemon.publish.files import write_atomic
+from hcs_daemon.publish.ledger import verify_ledger
 from hcs_daemon.publish.maps import SCHEMA, maps_file, site_map
 from hcs_daemon.records import SiteReturned, SiteWanted
 from wells import (
@@ -230,3 +231,22 @@ def test_they_are_written_when_the_disk_takes_them_and_never_later_than_the_resu
     monkeypatch.setattr(WRITE, whole)
     desktop.pass_time(2.0)
     assert maps_of(desktop)["sites"].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (
+            lambda path: path.write_bytes(path.read_bytes() + b"!"),
+            "was changed: its SHA-256 is not the one in its result",
+        ),
+        (Path.unlink, "is not there"),
+    ],
+)
+def test_the_ledgers_check_reaches_the_maps(harm: Callable[[Path], None], said: str, tmp_path: Path) -> None:
+    desktop = desk_of(tmp_path)
+    desktop.publish(closed_well())
+    maps_of(desktop)
+    assert verify_ledger(desktop.results).broken is None
+    harm(desktop.folder / "explanations" / "B03.npz")
+    assert verify_ledger(desktop.results).broken == f"P1/a1/explanations/B03.npz {said}"

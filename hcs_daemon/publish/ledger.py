@@ -5,6 +5,7 @@ It proves that no result was changed, removed or put in between afterwards; it d
 
 import glob
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -161,6 +162,7 @@ def _broken_files(results: Path, chain: Chain) -> Iterator[str]:
             problem = _file_problem(results / place, sha256)
             if problem is not None:
                 yield f"{place} (revision {revision}) {problem}{_set_aside(results, path) if problem == _GONE else ''}"
+        yield from _broken_maps(results, path)
         # a crash may leave the newest one's copy, made before its successor was to replace it
         copy = revision_path(path, newest, newest + 1)
         known.add(copy)
@@ -169,6 +171,17 @@ def _broken_files(results: Path, chain: Chain) -> Iterator[str]:
     for found in _result_files(results):
         if found not in known:
             yield f"{found} is not in the ledger"
+
+
+def _broken_maps(results: Path, path: str) -> Iterator[str]:
+    """The maps of a well, against the digest in its newest result, which the ledger vouches for."""
+    explanation = json.loads((results / path).read_bytes()).get("explanation") or {}
+    sha256 = explanation.get("maps_sha256")
+    folder, _, name = path.rpartition("/wells/")
+    place = f"{folder}/explanations/{name.removesuffix('.json')}.npz"
+    problem = None if sha256 is None else _file_problem(results / place, sha256)
+    if problem is not None:
+        yield f"{place} {problem.replace('the ledger', 'its result')}"
 
 
 _GONE = "is not there"
