@@ -32,6 +32,7 @@ BENCHMARKS = (
     ("channels.py", "CHANNELS.md"),
     ("explanations.py", "EXPLANATIONS.md"),
     ("training.py", "TRAINING.md"),
+    ("card.py", "CARD.md"),
 )
 """In `benchmarks/`: the script, and the page that it writes."""
 WHEEL_LIST = "requirements.txt"

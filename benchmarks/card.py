@@ -1,6 +1,6 @@
 """What a card brings beside the CPU of the same machine: prediction, explanation, and how far the numbers differ.
 
-    python benchmarks/cuda.py [--repeats 3] [--write benchmarks/CUDA.md]
+    python benchmarks/card.py [--repeats 3] [--write benchmarks/CARD.md]
 
 The demonstration model on simulated sites, as the daemon calls it, without files: from decoded planes to logits, and
 from there to an explanation with its checks. Without a card nothing is measured and nothing is written.
@@ -144,7 +144,7 @@ def page(rows: Sequence[Row], said: Sequence[str]) -> str:
     lines = "\n".join(f"- {line}" for line in said)
     return f"""# A card beside the CPU
 
-Written by `benchmarks/cuda.py` on {torch.cuda.get_device_name(0)}, beside {torch.get_num_threads()} threads of the same
+Written by `benchmarks/card.py` on {torch.cuda.get_device_name(0)}, beside {torch.get_num_threads()} threads of the same
 machine's CPU; torch {torch.__version__}. The demonstration model, a small network: a larger one gains more.
 
 | a site | CPU, ms | card, ms | ratio |
