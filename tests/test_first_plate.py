@@ -24,7 +24,7 @@ def free_of_settings() -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_every_command_of_the_first_plate_runs_as_it_stands(tmp_path: Path) -> None:
     (tmp_path / ".venv").symlink_to(Path(sys.executable).parent.parent)
@@ -35,7 +35,7 @@ def test_every_command_of_the_first_plate_runs_as_it_stands(tmp_path: Path) -> N
         env=free_of_settings(),
         capture_output=True,
         text=True,
-        timeout=580,
+        timeout=880,
         check=False,
     )
     assert said.returncode == 0, said.stdout[-3000:] + said.stderr[-3000:]

@@ -1,6 +1,8 @@
 """What Windows does otherwise: files that are open are held, and modules of Unix are not there."""
 
 import ast
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from hcs_daemon.config import Settings
 from hcs_daemon.simulate.instrument import simulate_plate
 from hcs_daemon.vocabulary import Reason
 from held_files import HELD, open_in_a_viewer, unreadable
+from processes import SIMULATED_CHANNELS, make_place, wait_until
 from spine import Spine
 
 ROOT = Path(__file__).parent.parent
@@ -281,3 +284,24 @@ def test_a_list_that_is_held_is_named_and_waited_for(settings: Settings, images:
         assert str(listed) in str(spine.publisher.blocked)
     spine.run(10)
     assert len(spine.rejections()) == 2
+
+
+# ---- a service wrapper that wants it to stop
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="sends another signal in place of Windows' own")
+def test_ctrl_break_stops_the_service_cleanly(tmp_path: Path) -> None:
+    place = make_place(tmp_path, SIMULATED_CHANNELS, explain="none")
+    program = (
+        "import signal; signal.SIGBREAK = signal.SIGUSR1\n"
+        "from hcs_daemon.__main__ import main\n"
+        f"raise SystemExit(main(['run', '-c', {str(place.config)!r}]))"
+    )
+    with subprocess.Popen([sys.executable, "-c", program]) as process:
+        try:
+            wait_until(place.is_ready, 120)
+            process.send_signal(signal.SIGUSR1)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
