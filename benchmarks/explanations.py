@@ -11,6 +11,7 @@ missed.
 
 import argparse
 import math
+import os
 import sys
 import textwrap
 import time
@@ -516,8 +517,8 @@ def aims(found: Sequence[Score]) -> list[Aim]:
     ]
 
 
-def page(scenes: Sequence[Scene], found: Sequence[Score]) -> str:
-    """What is written."""
+def page(scenes: Sequence[Scene], found: Sequence[Score], sites: int) -> str:
+    """What is written. sites: as asked for on the command line."""
     lines = ["# Explanations", "", *_wrapped(_INTRODUCTION)]
     for name, meaning in _COLUMNS.items():
         lines += textwrap.wrap(f"- *{name}*: {meaning}", 118, subsequent_indent="  ")
@@ -533,7 +534,8 @@ def page(scenes: Sequence[Scene], found: Sequence[Score]) -> str:
     lines += ["", *_by_scene(scenes, found), "## How to read it", ""]
     for remark in _REMARKS:
         lines += textwrap.wrap(f"- {remark}", 118, subsequent_indent="  ")
-    lines += ["", "    python benchmarks/explanations.py", ""]
+    lines += ["", f"    python benchmarks/explanations.py --sites {sites}", ""]
+    lines += [f"On {os.cpu_count()} cores, a process on each; torch {torch.__version__}.", ""]
     return "\n".join(lines)
 
 
@@ -601,7 +603,7 @@ def main() -> int:
     with ProcessPoolExecutor() as pool, TemporaryDirectory() as folder:
         scenes = make_scenes(Path(folder), given.sites, pool)
         found = scores(scenes, given.sites, pool)
-    text = page(scenes, found)
+    text = page(scenes, found, given.sites)
     print(text, end="")
     if given.write is not None:
         given.write.write_text(text, "utf-8")
