@@ -73,6 +73,13 @@ def test_links_between_pages_are_true_in_the_repository_too() -> None:
     assert wrong == []
 
 
+def test_the_first_plate_shows_every_command_of_a_new_user() -> None:
+    text = (DOCS / "first-plate.md").read_text("utf-8")
+    shown = " ".join(re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
+    for name in ("simulate", "validate", "check", "process", "trace", "ledger verify", "run", "status"):
+        assert f"hcs-daemon {name} " in shown
+
+
 def blocks(page: str, start: str) -> list[str]:
     """Indented blocks of a page whose first line begins so."""
     text = (DOCS / page).read_text("utf-8")
