@@ -1,17 +1,24 @@
 """The metrics as a file, for machines on which no port may be opened."""
 
+import re
+import shutil
 import stat
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import pytest
 
 from fakes import make_settings
 from hcs_daemon.telemetry import Telemetry, parse_metrics
 from hcs_daemon.textfile import Textfile
-from processes import SIMULATED_CHANNELS, make_place, running, stop, wait_until
+from processes import SIMULATED_CHANNELS, free_port, make_place, running, stop, wait_until
+
+EXPORTER = "prometheus-node-exporter"  # the name that Debian gives it
 
 
 def figures(path: Path) -> dict[str, float]:
@@ -113,3 +120,36 @@ def test_the_file_and_the_port_say_the_same_and_the_file_tells_of_the_end(tmp_pa
         assert stop(daemon) == 0
     assert figures(path)["hcs_ready"] == 0
     assert time.time() - figures(path)["hcs_rendered_timestamp_seconds"] < 60
+
+
+@pytest.mark.skipif(shutil.which(EXPORTER) is None, reason=f"{EXPORTER} is not installed")
+def test_an_exporter_passes_all_of_it_on(tmp_path: Path) -> None:
+    path = tmp_path / "hcs-daemon.prom"
+    textfile, telemetry = make(path)
+    telemetry.device_info.labels("cuda:0", 'a "card"\\').set(1)
+    textfile.write()
+    port = free_port()
+    command = [EXPORTER, "--collector.disable-defaults", "--collector.textfile"]
+    command += [f"--collector.textfile.directory={tmp_path}", f"--web.listen-address=127.0.0.1:{port}"]
+    exporter = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def passed_on() -> dict[str, float]:
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                return parse_metrics(answer.read().decode())
+        except URLError:
+            return {}
+
+    try:
+        wait_until(lambda: bool(passed_on()), 30.0)
+        found = passed_on()
+    finally:
+        exporter.terminate()
+        exporter.wait(timeout=30)
+    assert found["node_textfile_scrape_error"] == 0
+    assert {same(name) for name in found if name.startswith("hcs_")} == {same(name) for name in figures(path)}
+
+
+def same(name: str) -> str:
+    """A bound is written 1.0 by one, and 1 by the other."""
+    return re.sub(r'le="([^"]*)"', lambda match: f'le="{float(match[1])}"', name)
