@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("ca-certificates", "git", "make", "python3", "python3-venv", "sudo")
+PACKAGES = ("ca-certificates", "git", "make", "python3", "python3-venv", "sudo", "systemd")
 """What the manual takes to be there."""
 PUBLIC_MIRROR = "http://deb.debian.org/debian"
 
@@ -63,6 +63,7 @@ def make_tree(folder: Path) -> None:
     assert done.returncode == 0, done.stdout[-2000:]
     for unneeded in ("var/cache/apt/archives", "var/lib/apt/lists"):
         shutil.rmtree(folder / unneeded)
+    (folder / "dev" / "shm").chmod(0o1777)  # as in every machine that has started
 
 
 def _mirror(suite: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from debian_tree import ROOT, copy_project, inside
+from tree_systemd import put_stand_ins
 
 INSTALLING = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("install*.md"))
 LAST = "docs/install-offline.md"
@@ -20,6 +21,7 @@ LAST = "docs/install-offline.md"
 PAGES = ("README.md", *(page for page in INSTALLING if page != LAST), "docs/first-plate.md", LAST)
 """In the order in which they are worked through."""
 OTHER_PAGES = {
+    "docs/install-linux.md": "systemd, which a tree does not start; test_install_script.py runs what it says",
     "docs/install-windows.md": "PowerShell, on Windows",
     "docs/install-container.md": "docker, which cannot run in a tree; test_container.py builds and runs the image",
 }
@@ -29,6 +31,7 @@ NO_COMMANDS = {
 }
 """Blocks by their first line, and what they are."""
 NOT_RUN = {
+    "systemd-analyze security hcs-daemon": "asks systemd, which does not run in a tree; test_unit_file.py",
     "git clone … hcs-daemon && cd hcs-daemon": "the copy of the project stands for the clone",
     "PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make install": "an index that the tests do not ask",
     "python3 bootstrap.py wheelhouse for-windows --for win_amd64 --python 3.12": "needs an index; test_wheelhouse.py",
@@ -103,6 +106,7 @@ def machine(debian_tree: Path, wheelhouse: Path, tmp_path: Path) -> Iterator[Pat
         chown -R {USER}: /home/{USER} /data
     """
     assert inside(tree, prepare, user="root").returncode == 0
+    put_stand_ins(tree)
     yield tree
     shutil.rmtree(tree)
 
@@ -119,6 +123,7 @@ def test_every_command_of_the_manual_runs_on_a_fresh_debian(machine: Path) -> No
     assert list(home.glob("hcs-demo/results/*/*/wells/B03.json")), "the demonstration wrote nothing"
     assert list(home.glob("first-plate/results/PLATE2/*/wells/*.json")), "the service wrote nothing"
     assert (home / ".venv" / "bin" / "hcs-daemon").is_file()
+    assert "service.ready" in (machine / "run" / "hcs-daemon@confocal.log").read_text("utf-8")
 
 
 @pytest.mark.parametrize("command", [*NO_COMMANDS, *NOT_RUN, *BY_HAND])
