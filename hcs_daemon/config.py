@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -326,6 +327,57 @@ class Results(_Section):
     plate_refresh_s: float = Field(
         30.0, ge=0.0, description="seconds; plate-level files are rewritten at most this often", json_schema_extra=LIVE
     )
+    on_plate_finished: list[str] = Field(
+        [],
+        description='a program and its arguments, as ["/opt/lims/told", "{plate_dir}"], run for each finished plate',
+        json_schema_extra=LIVE,
+    )
+    on_plate_finished_timeout_s: float = Field(
+        60.0,
+        gt=0.0,
+        le=86400.0,
+        description="seconds after which that program is ended, with its children, and counts as failed",
+        json_schema_extra=LIVE,
+    )
+
+    @field_validator("on_plate_finished")
+    @classmethod
+    def _can_be_run(cls, words: list[str]) -> list[str]:
+        if words:
+            _check_program(words[0])
+        for word in words[1:]:
+            _check_argument(word)
+        return words
+
+
+PLACEHOLDERS = ("plate_dir", "plate", "acquisition", "state", "status", "finished_at")
+"""What stands in braces in the arguments of results.on_plate_finished."""
+
+
+def _check_program(program: str) -> None:
+    if not program.strip() or "\0" in program:
+        raise _RefusedError("results.on_plate_finished names no program", "its first word is a program's name or path")
+    if program.casefold().endswith((".bat", ".cmd")):
+        raise _RefusedError(
+            f"results.on_plate_finished: {program} is run by a shell, and a plate may be called like a command",
+            'name the program itself, such as ["C:\\Windows\\py.exe", "told.py", "{plate_dir}"]',
+        )
+
+
+def _check_argument(word: str) -> None:
+    known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+    try:
+        parts = list(Formatter().parse(word))
+    except ValueError as error:
+        raise _RefusedError(
+            f"results.on_plate_finished: {word!r} has a single brace", "write {{ for { and }} for }"
+        ) from error
+    for _, name, form, conversion in parts:
+        if name is not None and (name not in PLACEHOLDERS or form or conversion):
+            raise _RefusedError(
+                f"results.on_plate_finished: {word!r} holds {{{name}}}, which stands for nothing",
+                f"there are {known}; write {{{{ for a brace itself",
+            )
 
 
 class Http(_Section):
@@ -522,6 +574,14 @@ def _read_environment() -> dict[str, dict[str, Any]]:
     return dict(EnvSettingsSource(Settings)())
 
 
+_IN_JSON = {
+    "expect.channels": '{"DNA": "5", "ER": "2"}',
+    "expect.ignore_channels": '["1"]',
+    "results.on_plate_finished": '["/opt/lims/told", "{plate_dir}"]',
+}
+"""Tables and lists, with how one is written in the environment."""
+
+
 def _check_environment(name: str, value: str) -> None:
     parts = name[len(ENVIRONMENT_PREFIX) :].lower().split("__")
     section, key, rest = parts[0], ".".join(parts[:2]), parts[2:]
@@ -530,9 +590,9 @@ def _check_environment(name: str, value: str) -> None:
             f"the environment sets {name}, and there is no setting {key}",
             f"{_nearest_key(key)}; names look like {ENVIRONMENT_PREFIX}WATCH__SETTLE_S",
         )
-    if section == "expect" and parts[1] in {"channels", "ignore_channels"}:
+    if key in _IN_JSON:
         whole = f"{ENVIRONMENT_PREFIX}{section}__{parts[1]}".upper()
-        example = """{"DNA": "5", "ER": "2"}""" if parts[1] == "channels" else '["1"]'
+        example = _IN_JSON[key]
         if rest or not _is_json(value):
             raise SettingsError(
                 f"{name} in the environment is not {key} as a whole, in JSON", f"write {whole}='{example}'"
@@ -570,7 +630,15 @@ def _absolute(section: str, values: Mapping[str, Any], base: Path) -> dict[str, 
         ):
             continue
         found[key] = str(base / _from_home(Path(value)))
+    command = found.get("on_plate_finished")
+    if section == "results" and isinstance(command, list) and command and isinstance(command[0], str):
+        found["on_plate_finished"] = [_program(command[0], base), *command[1:]]
     return found
+
+
+def _program(name: str, base: Path) -> str:
+    """A program's path made absolute; a name alone is looked for where programs are."""
+    return name if Path(name).name == name else str(base / _from_home(Path(name)))
 
 
 def _from_home(path: Path) -> Path:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hcs_daemon.novelty import Novelty
 from hcs_daemon.plate import AcquisitionId, PlaneId, PlateLayout, SiteId, WellId, split_page
-from hcs_daemon.vocabulary import PlateState, Reason, Used, Verdict, WellStatus
+from hcs_daemon.vocabulary import CommandResult, PlateState, Reason, Used, Verdict, WellStatus
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 """(height, width) or (channels, height, width), raw counts."""
@@ -590,6 +590,32 @@ class ExplainTask:
 
     wanted: SiteWanted
     site: Site
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedPlate:
+    """A plate for which results.on_plate_finished is to be run.
+
+    folder: of its results. revisions: its wells' revision numbers, summed: of what it is told. status: whether every
+    expected well is complete.
+    """
+
+    acquisition: AcquisitionId
+    folder: Path
+    finished_at: datetime
+    revisions: int
+    status: WellStatus
+
+
+@dataclass(frozen=True, slots=True)
+class CommandEnded:
+    """What came of the command for a plate, after its last try. exit_code: None where it did not end by itself."""
+
+    plate: FinishedPlate
+    result: CommandResult
+    tries: int
+    exit_code: int | None
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Protocol
 
 from hcs_daemon import __version__
@@ -19,6 +20,7 @@ from hcs_daemon.config import Settings, Watch, check_apart
 from hcs_daemon.device.batching import Batcher
 from hcs_daemon.device.manifest import check_covers, package_folder, read_manifest
 from hcs_daemon.endpoints import Endpoints
+from hcs_daemon.errands import HASTY_WAITS_S, WAITS_S, Errands
 from hcs_daemon.errors import FolderError, HcsError, SettingsError
 from hcs_daemon.instruments import instrument_for
 from hcs_daemon.instruments.naming import name_of_root
@@ -29,7 +31,7 @@ from hcs_daemon.pipeline import Device, DeviceStage, IntakeStage, Mail, PublishS
 from hcs_daemon.plate import AcquisitionId
 from hcs_daemon.publish.publisher import Publisher
 from hcs_daemon.pulse import Pulse
-from hcs_daemon.records import Restored
+from hcs_daemon.records import CommandEnded, FinishedPlate, Restored
 from hcs_daemon.reloading import Reloading
 from hcs_daemon.systemd import Watchdog, extend, notify, status
 from hcs_daemon.telemetry import Event, Telemetry, configure_logging, get_log
@@ -39,6 +41,8 @@ DRAIN_S = 18.0
 """Seconds that shutdown gives to what the device and publish hold; wells that are not explained then are written so."""
 JOIN_S = 7.0
 """Seconds that the threads then have to end their round."""
+CLERK_S = 1.0
+"""Seconds that the thread of the plates' command then has."""
 STUCK_S = 300.0
 """A stage that for so long has neither come round nor worked is stuck."""
 ENDLESS_S = 3600.0
@@ -139,13 +143,18 @@ class StageThread:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """What is made once and used for every folder: telemetry, device, publisher and its memory."""
+    """What is made once and used for every folder: telemetry, device, publisher and its memory, the plates' command.
+
+    clerk: the thread that runs the errands.
+    """
 
     settings: Settings
     telemetry: Telemetry
     device: Device
     publisher: Publisher
     restored: Restored
+    errands: Errands
+    clerk: StageThread
 
 
 OpenDevice = Callable[[Settings, Telemetry], Device]
@@ -184,12 +193,29 @@ def workshop(
     get_log().info(
         Event.MODEL_LOADED, model=device.facts.name, version=device.facts.version, device=device.facts.device
     )
+    finished: SimpleQueue[FinishedPlate] = SimpleQueue()
+    ended: SimpleQueue[CommandEnded] = SimpleQueue()
+    errands = Errands(settings.results, telemetry, finished, ended, WAITS_S if live else HASTY_WAITS_S)
+    clerk = StageThread("command", errands, threading.Event(), errands.wait_s)
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="drawing") as drawing:
-        publisher = Publisher(settings, device.facts, telemetry, now_utc=utc_now, drawing=drawing, live=live)
+        publisher = Publisher(
+            settings,
+            device.facts,
+            telemetry,
+            now_utc=utc_now,
+            drawing=drawing,
+            live=live,
+            finished=finished,
+            ended=ended,
+        )
         restored = publisher.open(time.monotonic())
+        clerk.start()
         try:
-            yield Workshop(settings, telemetry, device, publisher, restored)
+            yield Workshop(settings, telemetry, device, publisher, restored, errands, clerk)
         finally:
+            clerk.stop()
+            if clerk.join(CLERK_S):  # a program on a dead share may never begin
+                errands.close()
             publisher.close()
 
 
@@ -210,6 +236,14 @@ def more_time() -> Iterator[None]:
     finally:
         done.set()
         asking.join()
+
+
+def _quiet(threads: Sequence[StageThread], idle: Callable[[], bool]) -> bool:
+    """Whether `idle` holds and none of the threads was in the middle of something while it was asked."""
+    rounds = [thread.rounds for thread in threads]
+    if any(thread.working for thread in threads) or not idle():
+        return False
+    return rounds == [thread.rounds for thread in threads] and not any(thread.working for thread in threads)
 
 
 class Line:
@@ -272,12 +306,7 @@ class Line:
 
     def quiet(self, idle: Callable[[], bool]) -> bool:
         """Whether `idle` holds and no thread was in the middle of something while it was asked."""
-        rounds = [thread.rounds for thread in self.threads]
-        if any(thread.working for thread in self.threads) or not idle():
-            return False
-        return rounds == [thread.rounds for thread in self.threads] and not any(
-            thread.working for thread in self.threads
-        )
+        return _quiet(self.threads, idle)
 
     def _publish_wait_s(self, _now: float) -> float:
         """Seconds until publish looks again by itself: a drawing that is finished rings no bell."""
@@ -514,10 +543,11 @@ class Service:
                 configure_logging(settings.log.format, settings.log.level)
             self._line.apply(used_by(self._shop.device, settings))
             self._scanner.order(partial(self._lookout.apply, settings.watch))
+            self._shop.clerk.order(partial(self._shop.errands.apply, settings.results))
         notify("READY=1")
 
     def _failure(self) -> BaseException | None:
-        return self._line.failure or self._scanner.failure
+        return self._line.failure or self._scanner.failure or self._shop.clerk.failure
 
     def _notice_hanging(self, now: float) -> None:
         """Say once that a listing hangs; the rest goes on, and so does the listing if it ever comes back."""
@@ -549,8 +579,9 @@ class Service:
         self._telemetry.ready.set(0)
         line.intake.stop_reading()
         line.device_stage.stopping = line.publish_stage.stopping = True
+        self._shop.clerk.order(partial(self._shop.errands.stop, time.monotonic()))
         deadline, drained = time.monotonic() + DRAIN_S, False
-        while line.failure is None and time.monotonic() < deadline and not (drained := line.quiet(line.drained)):
+        while line.failure is None and time.monotonic() < deadline and not (drained := self._drained()):
             time.sleep(0.02)
         if line.failure is None and not drained:
             self._log.warning(
@@ -563,6 +594,9 @@ class Service:
             self._shop.publisher.finish(time.monotonic(), draw=drained)
         self._lookout.close()
         return 0 if self._failure() is None else 1
+
+    def _drained(self) -> bool:
+        return not self._shop.errands.busy and self._line.quiet(self._line.drained)
 
     def _render(self) -> bytes:
         with suppress(OSError):  # away: `/readyz` says so, and the last figure stands
@@ -619,8 +653,20 @@ def process(
         check_origins(looks, instrument_for(settings.watch), shop.restored)
         for root, look in looks.items():
             found.extend(sorted(_process_one(shop, root, look, pool, progress)))
+        _run_errands(shop)
         shop.publisher.finish(time.monotonic())
     return found
+
+
+def _run_errands(shop: Workshop) -> None:
+    """Wait until the command of every finished plate has run, and what came of it is written."""
+    while True:
+        shop.publisher.step(time.monotonic())
+        if shop.clerk.failure is not None:
+            raise HcsError(f"a stage failed: {shop.clerk.failure!r}", "see the log above") from shop.clerk.failure
+        if _quiet((shop.clerk,), lambda: shop.errands.idle) and shop.publisher.idle:
+            return
+        time.sleep(0.02)
 
 
 def _process_one(

@@ -24,6 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hcs_daemon.vocabulary import (
     PLATE_STATUSES,
+    CommandResult,
     ExplanationResult,
     PlaneOutcome,
     Reason,
@@ -59,6 +60,8 @@ class Event(StrEnum):
     PLATE_WAITING = "plate.waiting"
     PLATE_FINISHED = "plate.finished"
     PLATE_DRIFTS = "plate.drifts"
+    PLATE_TOLD = "plate.told"
+    PLATE_NOT_TOLD = "plate.not_told"
     PLATE_LEFT_ALONE = "plate.left_alone"
     PLATE_MOVED = "plate.moved"
     PLATE_REDONE = "plate.redone"
@@ -148,6 +151,7 @@ class Telemetry:
         self.clock_skew_seconds = gauge("hcs_clock_skew_seconds", "Newest file's time minus this machine's clock")
         self.textfile_failures = counter("hcs_textfile_failures", "Writes of the file of metrics that failed")
         self.rendered = gauge("hcs_rendered_timestamp_seconds", "When these figures were put together")
+        self.plate_commands = counter("hcs_plate_commands", "Runs of the command for finished plates", "result")
         self.settings_reloads = counter("hcs_settings_reloads", "Settings read anew, by result", "result")
         self.build_info = gauge("hcs_build_info", "The program's version", "version")
         self.ready = gauge("hcs_ready", "1 when model and folders are ready")
@@ -166,6 +170,8 @@ class Telemetry:
             self.explanations.labels(result)
         for plate_status in PLATE_STATUSES:
             self.plates_finished.labels(plate_status)
+        for command_result in CommandResult:
+            self.plate_commands.labels(command_result)
         for reload_result in ReloadResult:
             self.settings_reloads.labels(reload_result)
         started = time.time()

@@ -96,6 +96,13 @@ class ReloadResult(StrEnum):
     FAILED = "failed"
 
 
+class CommandResult(StrEnum):
+    """How the command for a finished plate ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
 class Stage(StrEnum):
     """The stages whose progress is watched."""
 

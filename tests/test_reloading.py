@@ -36,6 +36,8 @@ CHANGED = {
     "results.min_free_bytes": 9,
     "results.pictures": "hits",
     "results.plate_refresh_s": 9.0,
+    "results.on_plate_finished": ["told"],
+    "results.on_plate_finished_timeout_s": 9.0,
     "log.format": "console",
     "log.level": "debug",
 }

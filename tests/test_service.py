@@ -28,7 +28,7 @@ from fakes import (
     no_sleep,
     until,
 )
-from hcs_daemon import service
+from hcs_daemon import errands, service
 from hcs_daemon.config import Settings, Watch
 from hcs_daemon.errors import FolderError, HcsError, PackageError, ResultsHeldError, SettingsError
 from hcs_daemon.intake.arrival import ScanReport
@@ -739,3 +739,57 @@ def test_process_refuses_two_folders_of_one_name(tmp_path: Path) -> None:
         (tmp_path / place / "plate").mkdir(parents=True)
     with pytest.raises(SettingsError, match="same name"):
         run_process(tmp_path, tmp_path / "one" / "plate", tmp_path / "two" / "plate")
+
+
+# ---- the command for finished plates
+
+
+def with_command(settings: Settings, folder: Path, then: str) -> Settings:
+    """Settings whose command notes the plate in `folder/told`, and then does this; a plate is finished after 1 s."""
+    code = f"import os, sys, time; open(sys.argv[1], 'a').write(sys.argv[2] + '\\n'); {then}"
+    command = [sys.executable, "-c", code, str(folder / "told"), "{plate}"]
+    results = settings.results.model_copy(update={"on_plate_finished": command})
+    expect = settings.expect.model_copy(update={"plate_timeout_s": 1.0})
+    return settings.model_copy(update={"results": results, "expect": expect})
+
+
+def command_of(folder: Path, plate: str = "P1") -> Any:
+    """What plate.json says of it; nothing before there is one."""
+    found = [json.loads(path.read_bytes()) for path in (folder / "out" / plate).glob("*/plate.json")]
+    return found[0]["on_plate_finished"] if found else None
+
+
+def test_a_command_that_hangs_holds_nobody_back_and_the_next_start_runs_it_again(
+    tmp_path: Path, start: Start, log: io.StringIO
+) -> None:
+    hangs = "os.path.exists(sys.argv[1] + '.down') and time.sleep(600)"
+    settings = with_command(quick(tmp_path), tmp_path, hangs)
+    (tmp_path / "told.down").touch()
+    simulate(tmp_path)
+    daemon = start(settings)
+    until((tmp_path / "told").exists)
+    simulate(tmp_path, "P2")
+    until(lambda: (command_of(tmp_path, "P2") or {}).get("result") == "waiting")
+    assert command_of(tmp_path)["result"] == "waiting"
+    assert len(statuses(tmp_path, "P2")) == 6
+    began = time.monotonic()
+    assert daemon.end() == 0
+    assert errands.STOP_S - 1 < time.monotonic() - began < service.DRAIN_S
+    assert [line["plate"] for line in said(log, "plate.not_told")] == ["P1"]
+
+    (tmp_path / "told.down").unlink()
+    daemon = start(settings)
+    until(lambda: {command_of(tmp_path, plate)["result"] for plate in ("P1", "P2")} == {"succeeded"})
+    assert daemon.end() == 0
+    assert sorted((tmp_path / "told").read_text().split()) == ["P1", "P1", "P2"]
+
+
+def test_process_runs_the_command_too_and_waits_for_it(tmp_path: Path, log: io.StringIO) -> None:
+    plate = simulate(tmp_path)
+    settings = with_command(quick(tmp_path), tmp_path, "sys.exit('no')")
+    process([plate], settings, Telemetry("1"), lambda *_: None, fake_device)
+    assert (tmp_path / "told").read_text().split() == ["P1"] * 3
+    entry = command_of(tmp_path)
+    assert (entry["result"], entry["tries"], entry["detail"]) == ("failed", 3, "it ended with 1: no")
+    hints = [line["hint"] for line in said(log, "plate.not_told")]
+    assert hints[:2] == ["it is tried again in 1 s", "it is tried again in 5 s"]

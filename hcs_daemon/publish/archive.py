@@ -34,8 +34,9 @@ from hcs_daemon.vocabulary import PlateState
 class Archive:
     """What is on the disk, and a desk for every plate under way. Owned by the publish thread.
 
-    ledger: there once the folder was read. desks: plates that are worked on; a finished one is put away and read again
-    when something new comes of it. loose: the newest line of every rejected file that belongs to no plate.
+    results: the folder. ledger: there once it was read. desks: plates that are worked on; a finished one is put away
+    and read again when something new comes of it. untold: finished plates whose command an earlier run did not bring to
+    a good end. loose: the newest line of every rejected file that belongs to no plate.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Archive:
         layouts: Layouts,
         now_utc: Callable[[], datetime],
     ) -> None:
-        self._results = settings.results.directory
+        self.results = settings.results.directory
         self._fingerprint = fingerprint(settings, facts)
         self._model_sha256 = facts.sha256
         self._telemetry = telemetry
@@ -61,18 +62,19 @@ class Archive:
         self.ledger: Ledger
         self.desks: dict[AcquisitionId, Desk] = {}
         self._settled: dict[AcquisitionId, PlateFile] = {}
+        self.untold: list[PlateFile] = []
         self.loose: dict[str, Rejection] = {}
-        self.loose_file = LineFile(self._results / REJECTED_NAME)
+        self.loose_file = LineFile(self.results / REJECTED_NAME)
 
     def read(self) -> Restored:
         """Everything that an earlier run left; plates that are acquiring get their desks. Raises OSError.
 
         Lines that a crash kept from the ledger go into the outbox; a damaged result is moved into `revisions/`.
         """
-        first_start = not (self._results / LEDGER_NAME).exists()
-        remove_leftovers(self._results)
-        self.ledger = Ledger(self._results)
-        self.loose = read_rejections(self._results / REJECTED_NAME)
+        first_start = not (self.results / LEDGER_NAME).exists()
+        remove_leftovers(self.results)
+        self.ledger = Ledger(self.results)
+        self.loose = read_rejections(self.results / REJECTED_NAME)
         plates = tuple(self._read_plates())
         self._say_ledger()
         return Restored(
@@ -86,7 +88,7 @@ class Archive:
         """The plate's desk; of a plate that was put away, from what is on the disk. Raises OSError."""
         desk = self.desks.get(acquisition)
         if desk is None:
-            folder = plate_folder(self._results, acquisition)
+            folder = plate_folder(self.results, acquisition)
             read = self._read_folder(folder) if folder.is_dir() else None
             desk = self._furnish(read) if read is not None else Desk(acquisition, folder, self._fingerprint)
             # what is damaged at the start intake never hears of, and does again by itself
@@ -124,11 +126,13 @@ class Archive:
         return min(moments, default=None)
 
     def _read_plates(self) -> Iterator[RestoredPlate]:
-        for folder in plate_folders(self._results):
+        for folder in plate_folders(self.results):
             read = self._read_folder(folder)
             if read is None:
                 continue
             plate = restored_plate(read, self._fingerprint)
+            if read.plate is not None and _owes_command(read.plate):
+                self.untold.append(read.plate)
             if plate.state is PlateState.ACQUIRING:
                 self.desks[plate.acquisition] = self._furnish(read)
             elif read.plate is not None and self._is_settled(read):
@@ -152,7 +156,7 @@ class Archive:
     def _read_folder(self, folder: Path) -> PlateFolder | None:
         for place in (folder, folder / "wells", folder / "explanations", folder / "revisions"):
             remove_leftovers(place)
-        read = read_plate_folder(self._results, folder, self.ledger)
+        read = read_plate_folder(self.results, folder, self.ledger)
         if read is not None:
             for path, problem in read.damaged:
                 set_aside(path, problem)
@@ -194,3 +198,8 @@ class Archive:
             )
         if self.ledger.repaired is not None:
             self._log.warning(Event.LEDGER_REPAIRED, detail=self.ledger.repaired)
+
+
+def _owes_command(plate: PlateFile) -> bool:
+    told = plate.on_plate_finished
+    return plate.finished_at is not None and told is not None and told.result != "succeeded"

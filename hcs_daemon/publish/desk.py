@@ -52,6 +52,7 @@ class Desk:
     when they may be written next, monotonic seconds. layout: what is in the wells; look_s: when its file is looked at
     next. plate_shape: rows and columns, the last that were said: after a start, metadata may be read again late. book:
     judges their pictures. fits: judges their channels. drifts: it was said that its controls do.
+    called: as of when and of which revisions its command was asked for.
     """
 
     acquisition: AcquisitionId
@@ -80,6 +81,7 @@ class Desk:
     book: QualityBook = field(default_factory=QualityBook)
     fits: ChannelFits = field(default_factory=ChannelFits)
     drifts: bool = False
+    called: tuple[datetime | None, int] | None = None
     rejected_file: LineFile = field(init=False)
 
     def __post_init__(self) -> None:

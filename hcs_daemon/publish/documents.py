@@ -79,6 +79,8 @@ SATURATED_FLAG = 0.01
 """A channel is flagged when more than this share of its pixels is at full scale: its brightest parts are cut off."""
 DEMONSTRATION = "demonstration model: it was trained on simulated cells, and its verdicts on real ones mean nothing"
 MOST_INTERACTIONS = 10
+_NOT_OF_RESULTS = {"directory", "on_plate_finished", "on_plate_finished_timeout_s"}
+"""Settings of the section [results] that say nothing of them."""
 UNLIKE_WORDS = "this well is unlike anything that the model has seen"
 SHED = (
     "explaining fell behind: this well was published before it was explained; it is explained when nothing else waits,"
@@ -644,7 +646,7 @@ def plate_file(
         settings={
             "model": settings.model.model_dump(mode="json"),
             "explain": settings.explain.model_dump(mode="json"),
-            "results": settings.results.model_dump(mode="json", exclude={"directory"}),
+            "results": settings.results.model_dump(mode="json", exclude=_NOT_OF_RESULTS),
         },
         settings_fingerprint=fingerprint(settings, facts),
         model=model_entry(facts),

@@ -15,9 +15,9 @@ from hcs_daemon.publish.outbox import Outbox
 from hcs_daemon.publish.quality import quality_entry
 from hcs_daemon.publish.quality_page import quality_page
 from hcs_daemon.publish.restore import standing
-from hcs_daemon.publish.schemas import PlateFile, WellResult
+from hcs_daemon.publish.schemas import CommandEntry, PlateFile, WellResult
 from hcs_daemon.publish.tables import profile_table, site_table
-from hcs_daemon.records import ModelFacts
+from hcs_daemon.records import CommandEnded, ModelFacts
 from hcs_daemon.telemetry import Event, Telemetry, get_log
 from hcs_daemon.vocabulary import PlateState, WellStatus
 
@@ -61,7 +61,22 @@ class PlateFiles:
         Killed in the middle of it, it is then done again at the next start. Raises OSError.
         """
         if desk.made_otherwise and desk.written is not None:
-            self._save(desk, desk.written.model_copy(update={"state": PlateState.ACQUIRING, "finished_at": None}))
+            opened = {"state": PlateState.ACQUIRING, "finished_at": None, "on_plate_finished": None}
+            self._save(desk, desk.written.model_copy(update=opened))
+
+    def note(self, desk: Desk, ended: CommandEnded) -> None:
+        """Write what came of a plate's command, unless the plate is another since. Raises OSError."""
+        plate, told = desk.written, ended.plate
+        if plate is None or (plate.finished_at, plate.revisions) != (told.finished_at, told.revisions):
+            return
+        entry = CommandEntry(
+            result=ended.result.value,
+            tries=ended.tries,
+            ended_at=self._now_utc(),
+            exit_code=ended.exit_code,
+            detail=ended.detail,
+        )
+        self._save(desk, plate.model_copy(update={"on_plate_finished": entry}))
 
     def _write(self, desk: Desk) -> None:
         """plate.json is last: it may say `finished`, and how many revisions the tables hold."""
@@ -86,7 +101,7 @@ class PlateFiles:
         desk.refreshing = False
         self._look_at_controls(desk, results)
         if plate.state is PlateState.FINISHED and (before is None or before.state is not PlateState.FINISHED):
-            status = WellStatus.COMPLETE if _is_complete(plate) else WellStatus.PARTIAL
+            status = status_of(plate)
             self._telemetry.plates_finished.labels(status).inc()
             get_log().info(Event.PLATE_FINISHED, plate=plate.plate, acquisition=plate.acquisition, status=status)
         self._gallery.draw_plate(desk.acquisition, desk.folder, plate, results)
@@ -140,11 +155,26 @@ class PlateFiles:
             quality=quality_entry(desk.quality()),
         )
         fit = desk.channel_fit()
-        return plate.model_copy(update={"warnings": [*plate.warnings, *fit.words], "channel_fit": fit.entry})
+        return plate.model_copy(
+            update={
+                "warnings": [*plate.warnings, *fit.words],
+                "channel_fit": fit.entry,
+                "on_plate_finished": self._command(desk.written, finished_at, plate.revisions),
+            }
+        )
+
+    def _command(self, before: PlateFile | None, finished_at: datetime | None, revisions: int) -> CommandEntry | None:
+        """What plate.json says of its command: to be run where it is finished, or holds other results, since."""
+        if finished_at is None:
+            return None
+        if before is not None and (before.finished_at, before.revisions) == (finished_at, revisions):
+            return before.on_plate_finished
+        return CommandEntry(result="waiting") if self.settings.results.on_plate_finished else None
 
 
-def _is_complete(plate: PlateFile) -> bool:
-    """Whether every expected well is there with all its sites."""
+def status_of(plate: PlateFile) -> WellStatus:
+    """Whether every expected well is there with all its sites: `complete`, or else `partial`."""
     complete, every = plate.wells[WellStatus.COMPLETE], sum(plate.wells.values())
     expected = plate.expected.wells if plate.expected is not None else None
-    return complete == every and (expected is None or complete >= expected)
+    is_complete = complete == every and (expected is None or complete >= expected)
+    return WellStatus.COMPLETE if is_complete else WellStatus.PARTIAL

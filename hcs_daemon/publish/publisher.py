@@ -13,6 +13,7 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from datetime import datetime
 from math import inf
+from queue import SimpleQueue
 
 import numpy as np
 
@@ -45,9 +46,12 @@ from hcs_daemon.publish.maps import MOST_BYTES, maps_file, site_map
 from hcs_daemon.publish.outbox import Outbox
 from hcs_daemon.publish.plate_files import PlateFiles
 from hcs_daemon.publish.schemas import ContentEntry, WellResult
+from hcs_daemon.publish.telling import Telling
 from hcs_daemon.publish.verdict import judge, sites_to_explain
 from hcs_daemon.publish.writing import WellWrite
 from hcs_daemon.records import (
+    CommandEnded,
+    FinishedPlate,
     ModelFacts,
     PlateNews,
     Prediction,
@@ -67,7 +71,8 @@ class Publisher:
     """The only writer of the results folder. Owned by the publish thread.
 
     now_utc: the wall clock. drawing: where pictures are drawn. live: an instrument delivers, so that no well waits
-    longer for its explanation than the settings say. `now_s` is everywhere monotonic seconds.
+    longer for its explanation than the settings say. finished: plates whose command is to be run. ended: what came of
+    that. `now_s` is everywhere monotonic seconds.
     """
 
     def __init__(
@@ -79,6 +84,8 @@ class Publisher:
         now_utc: Callable[[], datetime],
         drawing: Executor,
         live: bool = True,
+        finished: SimpleQueue[FinishedPlate] | None = None,
+        ended: SimpleQueue[CommandEnded] | None = None,
     ) -> None:
         self._settings = settings
         self._live = live
@@ -97,6 +104,14 @@ class Publisher:
         self._archive = Archive(
             settings, facts, telemetry, self._outbox, self._gallery, layouts=self._layouts, now_utc=now_utc
         )
+        self._telling = Telling(
+            self._archive,
+            self._plates,
+            self._gallery,
+            self._outbox,
+            finished=SimpleQueue() if finished is None else finished,
+            ended=SimpleQueue() if ended is None else ended,
+        )
         self._inbox: deque[Message] = deque()
         self._wanted: list[SiteWanted] = []
         self._log = get_log()
@@ -112,7 +127,7 @@ class Publisher:
     def idle(self) -> bool:
         """Whether nothing waits here: no well, no write, no drawing under way."""
         wells = any(desk.waiting for desk in self._archive.desks.values())
-        return not (self._inbox or len(self._outbox) or wells) and self._gallery.idle
+        return not (self._inbox or len(self._outbox) or wells) and self._gallery.idle and self._telling.idle
 
     def open(self, now_s: float) -> Restored:
         """Make and take the results folder, and read what is there.
@@ -125,6 +140,8 @@ class Publisher:
             self._lock.acquire()
             restored = self._archive.read()
             self._outbox.flush(now_s)
+            if self._live:
+                self._telling.recall()
         except OSError as error:
             self.close()
             raise FolderError(
@@ -162,6 +179,7 @@ class Publisher:
             if desk.is_due(now_s):
                 self._plates.refresh(desk, now_s)
         self._outbox.flush(now_s)
+        self._telling.step()
         self._telemetry.plates_open.set(sum(desk.is_open for desk in self._archive.desks.values()))
         if self.idle:
             self._archive.put_away()

@@ -497,6 +497,18 @@ class JudgementEntry(Document):
     notes: list[str] = Field(description="of the plate as a whole, in words: drift, edge, temperature")
 
 
+class CommandEntry(Document):
+    """What became of results.on_plate_finished for this plate, as it is now."""
+
+    result: Literal["waiting", "succeeded", "failed"] = Field(
+        description="waiting: to be run, or under way; failed: after its last try, until the next start"
+    )
+    tries: Count = 0
+    ended_at: AwareDatetime | None = None
+    exit_code: int | None = Field(None, description="null where it did not end by itself")
+    detail: str = Field("", description="why it failed, and the end of what it wrote on standard error")
+
+
 class VersionsEntry(Document):
     """The programs that made the results."""
 
@@ -548,6 +560,9 @@ class PlateFile(Document):
     revisions: int = Field(0, description="the wells' revision numbers, summed: how new the tables are")
     verdicts: dict[str, int] = Field(description="results published, by label")
     contrast: dict[str, ContrastEntry] | None = Field(description="raw counts, once pictures are drawn")
+    on_plate_finished: CommandEntry | None = Field(
+        None, description="null while it is acquiring, and where no command was set when it was finished"
+    )
 
 
 SCHEMAS: dict[str, type[Document]] = {
