@@ -117,6 +117,14 @@ check_results() { # check_results FOLDER
 
 # ---- install
 
+is_current() { # whether the program that is there is the one that would be copied
+    [ -x "$program_dir/.venv/bin/hcs-daemon" ] && [ -e "$program_dir/.copied" ] || return 1
+    [ "$source_dir" != "$program_dir" ] || return 0
+    for item in $items; do
+        diff -rq -x __pycache__ "$source_dir/$item" "$program_dir/$item" >/dev/null || return 1
+    done
+}
+
 copy_program() {
     [ "$source_dir" != "$program_dir" ] || return 0
     run mkdir -p "$program_dir"
@@ -188,7 +196,7 @@ bring_up() { # bring_up UNIT: whether it may start; its settings are tried, the 
     open_folders "$1" "$folders"
     code=0
     as_service "$program_dir/.venv/bin/hcs-daemon" check -c "$file" || code=$?
-    case " $stopped " in
+    case " $up " in
         *" $1 "*) [ $code = 0 ] || [ $code = 4 ] ;; # it ran, and waits for a folder that is away
         *) [ $code = 0 ] ;;
     esac
@@ -211,11 +219,14 @@ install_all() {
     fi
     check_machine
     python=$(find_python)
-    stopped=$(running | tr '\n' ' ')
-    trap say_left_stopped EXIT
-    # a program that is exchanged under a running service would be half of either version
-    for other in $stopped; do run systemctl stop "$other"; done
-    copy_program
+    up=$(running | tr '\n' ' ')
+    if ! is_current; then
+        # a program that is exchanged under a running service would be half of either version
+        stopped=$up
+        trap say_left_stopped EXIT
+        for each in $stopped; do run systemctl stop "$each"; done
+        copy_program
+    fi
     run "$python" "$program_dir/bootstrap.py" install ${wheelhouse:+--wheelhouse "$wheelhouse"}
     install_units
     run systemd-sysusers /etc/sysusers.d/hcs-daemon.conf
@@ -223,7 +234,7 @@ install_all() {
     write_settings
     if [ -n "$dry" ]; then
         say "would try $settings, open its results.directory for the service ($(drop_in_of "$unit"))"
-        say "and, if they pass: systemctl daemon-reload, enable $unit, start $unit $stopped"
+        say "and, if they pass: systemctl daemon-reload, enable $unit, restart $unit; start again: ${stopped:-nothing}"
         stopped=
         return
     fi
@@ -250,12 +261,12 @@ start_all() {
         say "Next: edit it, then run this again; it tries the settings and starts $unit."
     elif [ -n "$passed" ]; then
         systemctl enable "$unit"
-        systemctl start "$unit"
+        systemctl restart "$unit"
         say "" "$unit is started. systemctl status $unit, journalctl -u $unit, hcs-daemon status -c $settings"
     fi
     stopped=
     if [ -n "$refused" ]; then
-        say "not started, for their settings do not pass:$refused" >&2
+        say "left as they are, for their settings do not pass:$refused" >&2
         say "Mend what is said above, then run this again." >&2
         exit 1
     fi
@@ -317,7 +328,7 @@ uninstall_all() {
 
 # ---- what is asked for
 
-action=install instrument='' results='' wheelhouse='' root='' dry='' fresh='' stopped=''
+action=install instrument='' results='' wheelhouse='' root='' dry='' fresh='' up='' stopped=''
 case ${1:-} in install | uninstall) action=$1 && shift ;; esac
 while [ $# -gt 0 ]; do
     case $1 in

@@ -18,7 +18,7 @@ echo "$*" >>/run/systemd/asked
 for unit; do :; done # the last word
 case $1 in
     list-units) cat /run/systemd/up ;;
-    start) echo "$unit loaded active running" >>/run/systemd/up ;;
+    start | restart) grep -q "^$unit " /run/systemd/up || echo "$unit loaded active running" >>/run/systemd/up ;;
     stop | disable) grep -v "^$unit " /run/systemd/up >/run/systemd/still || true
         mv /run/systemd/still /run/systemd/up ;;
 esac

@@ -159,7 +159,8 @@ def test_its_whole_life(folder: Path) -> None:
     machine = Machine(folder)
     if shutil.which("systemd-sysusers") is None:
         pytest.skip("no systemd-sysusers here")
-    install = ("sh", machine.checkout() / "systemd" / "install.sh")
+    checkout = machine.checkout()
+    install = ("sh", checkout / "systemd" / "install.sh")
     settings, service = folder / "etc/hcs-daemon/config.toml", "hcs-daemon.service"
     (folder / "var/lib/incoming").mkdir()
     (folder / "var/lib/textfiles").mkdir()
@@ -189,41 +190,49 @@ def test_its_whole_life(folder: Path) -> None:
     good = machine.run(*install)
     assert good.returncode == 0, good.stderr + good.stdout
     assert f"checked as {own.st_uid}" in good.stdout
-    assert machine.asked()[-2:] == [f"enable {service}", f"start {service}"]
+    assert machine.asked()[-2:] == [f"enable {service}", f"restart {service}"]
     results = (folder / "var/lib/the results").stat()
     assert (stat.S_IMODE(results.st_mode), results.st_uid) == (0o750, own.st_uid)
     drop_in = folder / "etc/systemd/system/hcs-daemon.service.d/results.conf"
     opened = [line for line in drop_in.read_text().splitlines() if not line.startswith("#")]
     assert opened == ["[Service]", 'ReadWritePaths="-/var/lib/the results"', 'ReadWritePaths="-/var/lib/textfiles"']
 
-    # again: the same, and the service does not run while its program is exchanged
+    # again: the same, with the settings as they are now
     before = machine.tree()
     again = machine.run(*install)
     assert again.returncode == 0, again.stderr
-    assert machine.tree().keys() - before.keys() == set()
     assert machine.tree() == before
-    asked = machine.asked()
-    assert asked[0] == f"stop {service}"
-    assert asked[-1] == f"start {service}"
-    dry = machine.run(*install, "--dry-run")
-    assert (dry.returncode, machine.tree(), machine.asked()) == (0, before, [])
-    assert f"would run: systemctl stop {service}" in dry.stdout
+    assert machine.asked() == ["daemon-reload", "daemon-reload", f"enable {service}", f"restart {service}"]
 
     # a share that is away now: one that runs waits for it, a new one is not started
     (folder / "var/lib/incoming").rename(folder / "var/lib/away")
     assert machine.run(*install).returncode == 0
-    assert machine.asked()[-1] == f"start {service}"
+    assert machine.asked()[-1] == f"restart {service}"
     machine.run("systemctl", "stop", service)
     assert machine.run(*install).returncode == 1
     assert "start" not in " ".join(machine.asked())
     (folder / "var/lib/away").rename(folder / "var/lib/incoming")
     assert machine.run(*install).returncode == 0
 
-    # a second instrument, and it alone away again
+    # another version: nothing runs while the program is exchanged, and a dry run says so
+    machine.asked()
+    (checkout / "hcs_daemon" / "new.py").touch()
+    (folder / "opt/hcs-daemon/hcs_daemon/old.py").touch()
+    before = machine.tree()
+    dry = machine.run(*install, "--dry-run")
+    assert (dry.returncode, machine.tree(), machine.asked()) == (0, before, [])
+    assert f"would run: systemctl stop {service}" in dry.stdout
+    assert machine.run(*install).returncode == 0
+    asked = machine.asked()
+    assert (asked[0], asked[-1]) == (f"stop {service}", f"restart {service}")
+    assert {Path(name).name for name in machine.tree().keys() ^ before.keys()} == {"new.py", "old.py"}
+
+    # a second instrument, and it alone away again; the first goes on
+    before = machine.tree()
     second = machine.run(*install, "--instrument", "confocal")
     assert second.returncode == 0, second.stderr + second.stdout
     assert (folder / "etc/hcs-daemon/confocal.toml").exists()
-    machine.asked()
+    assert not any(line.startswith(("stop", "restart")) for line in machine.asked())
     assert machine.run(*install[:1], "/opt/hcs-daemon/systemd/install.sh", "uninstall", "--instrument", "confocal")
     assert machine.asked() == ["disable --now hcs-daemon@confocal.service", "daemon-reload"]
     assert machine.tree().keys() - before.keys() == {"etc/hcs-daemon/confocal.toml"}

@@ -8,20 +8,26 @@ SCRIPTS = {
         for unit; do :; done # the last word
         unit=${unit%.service}
         settings=/etc/hcs-daemon/$(case $unit in *@*) echo "${unit#*@}" ;; *) echo config ;; esac).toml
-        is_up() { kill -0 "$(cat "/run/$unit.pid" 2>/dev/null)" 2>/dev/null; }
+        is_up() { # and not one that has ended and that nobody takes note of
+            grep -qs '^State:.[^Z]' "/proc/$(cat "/run/$unit.pid" 2>/dev/null)/status"
+        }
+        end() {
+            ! is_up || kill "$(cat "/run/$unit.pid")"
+            while is_up; do sleep 0.2; done
+            rm -f "/run/$unit.pid"
+        }
         case $1 in
             list-units) for pid in /run/hcs-daemon*.pid; do
                 [ ! -e "$pid" ] || echo "$(basename "$pid" .pid).service loaded active running"; done ;;
-            start)
+            start | restart)
+                [ "$1" = start ] || end
                 if ! is_up; then
                     setpriv --reuid=hcs-daemon --regid=hcs-daemon --init-groups \
                         /opt/hcs-daemon/.venv/bin/hcs-daemon run -c "$settings" >"/run/$unit.log" 2>&1 &
                     echo $! >"/run/$unit.pid"
                 fi
                 until hcs-daemon status -c "$settings" >/dev/null; do is_up && sleep 1 || exit 1; done ;;
-            stop | disable) ! is_up || kill "$(cat "/run/$unit.pid")"
-                while is_up; do sleep 0.2; done
-                rm -f "/run/$unit.pid" ;;
+            stop | disable) end ;;
             status) cat "/run/$unit.pid" ;;
             enable | daemon-reload) ;;
             *) echo "systemctl $*" >&2; exit 1 ;;
