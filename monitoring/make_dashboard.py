@@ -162,9 +162,10 @@ def healthy() -> tuple[Panel, ...]:
             {
                 "{{instance}} results not written": grown("hcs_results_write_failures_total"),
                 "{{instance}} metrics file not written": grown("hcs_textfile_failures_total"),
+                "{{instance}} commands for plates": grown("hcs_plate_commands_total", 'result="failed"'),
                 "{{instance}} settings {{result}}": grown("hcs_settings_reloads_total", 'result!="applied"'),
             },
-            "Writes that failed, and settings that were not taken.",
+            "Writes and commands for finished plates that failed, and settings that were not taken.",
             stacked=True,
         ),
     )

@@ -14,6 +14,7 @@ from urllib.request import urlopen
 import pytest
 
 from fakes import make_settings
+from hcs_daemon.commands.check import _http
 from hcs_daemon.telemetry import Telemetry, parse_metrics
 from hcs_daemon.textfile import Textfile
 from processes import SIMULATED_CHANNELS, free_port, make_place, running, stop, wait_until
@@ -106,6 +107,16 @@ def test_a_name_that_exporters_do_not_read_is_refused(tmp_path: Path) -> None:
 def test_nothing_is_written_among_the_images(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="lies inside watch"):
         make_settings(tmp_path, {"http": {"textfile": str(tmp_path / "in" / "hcs.prom")}})
+
+
+def test_check_says_where_the_file_will_be_and_whether_it_can(tmp_path: Path) -> None:
+    def said(path: Path) -> str | list[str]:
+        return _http(make_settings(tmp_path, {"http": {"port": 0, "textfile": str(path)}}))
+
+    there, away = said(tmp_path / "hcs.prom"), said(tmp_path / "away" / "hcs.prom")
+    assert there[1] == f"the metrics every 15 s in {tmp_path / 'hcs.prom'}"
+    assert away[1].endswith("make it so")
+    assert isinstance(_http(make_settings(tmp_path)), str)
 
 
 def test_the_file_and_the_port_say_the_same_and_the_file_tells_of_the_end(tmp_path: Path) -> None:

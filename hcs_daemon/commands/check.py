@@ -13,7 +13,7 @@ from pathlib import Path
 from hcs_daemon import __version__
 from hcs_daemon.commands import incoming_words
 from hcs_daemon.commands.incoming import look_into
-from hcs_daemon.config import Expect, Settings, load_settings
+from hcs_daemon.config import Expect, Http, Settings, load_settings
 from hcs_daemon.device.inference import choose_device
 from hcs_daemon.device.manifest import Manifest, check_covers, package_folder, read_manifest, scale_problem
 from hcs_daemon.device.package import Package, load_package, run_selftest
@@ -27,6 +27,7 @@ from hcs_daemon.publish.names import LOCK_NAME
 from hcs_daemon.service import reader_count
 from hcs_daemon.telemetry import Telemetry, configure_logging
 from hcs_daemon.terminal import counted, say
+from hcs_daemon.textfile import WRITE_S
 
 
 @dataclass(slots=True)
@@ -255,8 +256,17 @@ def _check_writable(folder: Path) -> None:
         ) from error
 
 
-def _http(settings: Settings) -> str:
-    http = settings.http
+def _http(settings: Settings) -> str | list[str]:
+    answers = _endpoints(settings.http)
+    return [answers, _textfile(settings.http.textfile)] if settings.http.textfile else answers
+
+
+def _textfile(path: Path) -> str:
+    problem = "" if os.access(path.parent, os.W_OK) else "; that folder is not there, or not to be written: make it so"
+    return f"the metrics every {WRITE_S:g} s in {path}{problem}"
+
+
+def _endpoints(http: Http) -> str:
     if http.port == 0:
         return "none: http.port is 0, and `hcs-daemon status` cannot ask"
     endpoints = Endpoints(http.host, http.port, bytes, lambda: None, lambda: None)
