@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from debian_tree import make_tree, make_wheelhouse, need
+from debian_tree import copy_project, make_tree, make_wheelhouse, need
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads spin else, while others hold the cores
 
@@ -34,10 +34,18 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project as a clone would have it, the same for all tests that install it."""
+    folder = tmp_path_factory.mktemp("project") / "hcs-daemon"
+    copy_project(ROOT, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheelhouse(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Every wheel that an install needs, made once for all tests and removed after them."""
     folder = tmp_path_factory.mktemp("wheels") / "wheelhouse"
-    make_wheelhouse(folder)
+    make_wheelhouse(project, folder)
     yield folder
     shutil.rmtree(folder)
 
@@ -45,7 +53,7 @@ def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def debian_tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A fresh Debian, made once for all tests and removed after them; a test works in a copy of it."""
-    need("debootstrap", "unshare", "chroot")
+    need("debootstrap", "unshare", "ip")
     folder = tmp_path_factory.mktemp("debian") / "tree"
     make_tree(folder)
     yield folder

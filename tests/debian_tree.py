@@ -36,18 +36,19 @@ def need(*tools: str) -> None:
         pytest.skip("a tree of its own needs root")
 
 
-def copy_project(folder: Path) -> None:
-    """The project as a clone would have it, without what was built in this one."""
+def copy_project(source: Path, folder: Path) -> None:
+    """The project as a clone would have it, without what was built in the source."""
     built = [".venv", ".*_cache", ".hypothesis", "__pycache__", "hcs-demo", "wheelhouse", "site", "dist", "build"]
-    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".git", *built), symlinks=True)
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns(".git", *built), symlinks=True)
 
 
-def make_wheelhouse(folder: Path) -> None:
-    """Every wheel that this Python needs; skips where pip reaches no index to take them from."""
+def make_wheelhouse(project: Path, folder: Path) -> None:
+    """Every wheel that this Python needs for a project; skips where pip reaches no index to take them from."""
     download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder.parent)]
     if subprocess.run([*download, "hatchling"], capture_output=True, check=False).returncode != 0:
         pytest.skip("pip reaches no package index here")
-    subprocess.run([sys.executable, ROOT / "bootstrap.py", "wheelhouse", folder], check=True, capture_output=True)
+    (project / ".venv").symlink_to(sys.prefix)  # its pip does
+    subprocess.run([sys.executable, project / "bootstrap.py", "wheelhouse", folder], check=True, capture_output=True)
 
 
 def make_tree(folder: Path) -> None:
@@ -73,22 +74,14 @@ def _mirror(suite: str) -> str:
     return found[0] if found else PUBLIC_MIRROR
 
 
-def inside(
-    tree: Path, script: str, *, user: str, networked: bool = True, timeout_s: float = 600.0
-) -> subprocess.CompletedProcess[str]:
-    """Run shell commands in the tree as one of its users, in that user's home; networked: else loopback only."""
+def inside(tree: Path, script: str, *, user: str, timeout_s: float = 600.0) -> subprocess.CompletedProcess[str]:
+    """Run shell commands in the tree as one of its users, in that user's home, with no network but loopback.
+
+    What it mounts and starts is gone when it ends.
+    """
+    alone = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child"]
+    up = ["sh", "-c", 'ip link set lo up && exec unshare --root "$0" --mount-proc "$@"', str(tree)]
+    command = [*alone, *up, "/usr/sbin/runuser", "--login", user, "--command", script]
     return subprocess.run(
-        command_inside(tree, script, user=user, networked=networked),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=timeout_s,
-        check=False,
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout_s, check=False
     )
-
-
-def command_inside(tree: Path, script: str, *, user: str, networked: bool = True) -> list[str]:
-    """What runs a script in the tree, in namespaces of its own: what it mounts and starts is gone when it ends."""
-    namespaces = ["--mount", "--pid", "--fork", "--kill-child"] + ([] if networked else ["--net"])
-    root = ["--root", str(tree), "--mount-proc"]
-    return ["unshare", *namespaces, *root, "/usr/sbin/runuser", "--login", user, "--command", script]

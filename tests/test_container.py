@@ -69,7 +69,9 @@ def buildah(*command: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def image(debian_tree: Path, wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+def image(
+    debian_tree: Path, project: Path, wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Image]:
     """Built on a Debian with Python, with loopback alone, from a wheelhouse."""
     need("buildah", "unshare")
     work = tmp_path_factory.mktemp("container")
@@ -77,7 +79,7 @@ def image(debian_tree: Path, wheelhouse: Path, tmp_path_factory: pytest.TempPath
     base = buildah(*call, "from", "scratch")
     subprocess.run(["cp", "-a", f"{debian_tree}/.", buildah(*call, "mount", base)], check=True)
     buildah(*call, "commit", "--quiet", "--rm", base, "localhost/base")
-    copy_project(work / "project")
+    copy_project(project, work / "project")
     options = ("--format", "docker", "--build-arg", "BASE=localhost/base", "--pull-never")
     context = ("--build-context", f"wheelhouse={wheelhouse}", "--tag", "localhost/hcs-daemon", str(work / "project"))
     buildah("unshare", "--net", *call, "build", *options, *context)
@@ -88,7 +90,8 @@ def image(debian_tree: Path, wheelhouse: Path, tmp_path_factory: pytest.TempPath
     (root / "run" / ".containerenv").touch()  # buildah's own
     about = json.loads(buildah(*call, "inspect", "--type", "image", "localhost/hcs-daemon"))
     yield Image(call, container, about["Docker"])
-    buildah(*call, "umount", "--all")
+    buildah(*call, "rm", "--all")
+    buildah(*call, "rmi", "--all", "--force")
     shutil.rmtree(work)
 
 

@@ -17,11 +17,10 @@ from tree_systemd import put_stand_ins
 
 INSTALLING = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("install*.md"))
 LAST = "docs/install-offline.md"
-"""It makes `.venv` anew, and does so without a network."""
+"""It makes `.venv` anew."""
 PAGES = ("README.md", *(page for page in INSTALLING if page != LAST), "docs/first-plate.md", LAST)
 """In the order in which they are worked through."""
 OTHER_PAGES = {
-    "docs/install-linux.md": "systemd, which a tree does not start; test_install_script.py runs what it says",
     "docs/install-windows.md": "PowerShell, on Windows",
     "docs/install-container.md": "docker, which cannot run in a tree; test_container.py builds and runs the image",
 }
@@ -91,15 +90,15 @@ def as_typed(command: str) -> str:
 
 
 @pytest.fixture
-def machine(debian_tree: Path, wheelhouse: Path, tmp_path: Path) -> Iterator[Path]:
-    """A fresh Debian of a new user with a copy of the project; a folder of wheels stands for the package index."""
+def machine(debian_tree: Path, project: Path, wheelhouse: Path, tmp_path: Path) -> Iterator[Path]:
+    """A fresh Debian of a new user with a copy of the project; a folder of wheels is all it has of the internet."""
     tree = tmp_path / "tree"
     subprocess.run(["cp", "-a", debian_tree, tree], check=True)
     shutil.copytree(wheelhouse, tree / "wheels", copy_function=os.link)
     download = [sys.executable, "-m", "pip", "download", "--quiet", "-c", str(ROOT / "constraints.txt"), "--dest"]
     subprocess.run([*download, str(tree / "wheels"), "hatchling", "editables"], check=True, capture_output=True)
     (tree / "etc" / "pip.conf").write_text("[global]\nno-index = true\nfind-links = /wheels\n", "utf-8")
-    copy_project(tree / "home" / USER / "hcs-daemon")
+    copy_project(project, tree / "home" / USER / "hcs-daemon")
     prepare = f"""
         useradd --home-dir /home/{USER} --shell /bin/bash {USER} && mkdir -p /data/incoming /data/results
         echo '{USER} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/{USER}
@@ -117,7 +116,7 @@ def test_every_command_of_the_manual_runs_on_a_fresh_debian(machine: Path) -> No
     for page in PAGES:
         commands = [as_typed(command) for command in to_run(page)]
         script = "\n".join(["cd hcs-daemon; set -ex", *commands])
-        done = inside(machine, script, user=USER, networked=page != LAST, timeout_s=900)
+        done = inside(machine, script, user=USER, timeout_s=900)
         assert done.returncode == 0, f"{page}:\n{done.stdout[-4000:]}"
     home = machine / "home" / USER / "hcs-daemon"
     assert list(home.glob("hcs-demo/results/*/*/wells/B03.json")), "the demonstration wrote nothing"
