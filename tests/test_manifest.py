@@ -45,7 +45,8 @@ def test_any_other_package_is_a_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"schema": "hcs-daemon/model-package/2"}, "schema"),
+        ({"schema": "hcs-daemon/model-package/2"}, "which a newer hcs-daemon wrote"),
+        ({"schema": "hcs-daemon/model-package/0"}, "schema"),
         ({"colour": "red"}, "colour"),
         ({"bit_depth": 11}, "bit_depth"),
         ({"container": "float32"}, "container"),

@@ -315,10 +315,13 @@ class Retrace:
             if abs(here - said.probabilities.get(name, -1.0)) > 2 * OUTPUT_ROUNDING
         ]
         traced = (known is None) == (said.novelty is None)
+        has_control = bool(self._result.model.control_class)
+        if not has_control:
+            self.notes.append("the result is older than the name of the control's class in it: the hit is not traced")
         for name, here, then in (
             ("label", verdict.label if traced else said.label, said.label),
             ("nearest", verdict.nearest, said.first),
-            ("hit", verdict.hit if traced else said.hit, said.hit),
+            ("hit", verdict.hit if traced and has_control else said.hit, said.hit),
             ("site_agreement", round(verdict.site_agreement, 4), said.site_agreement),
             ("representative_site", verdict.representative, said.representative_site),
         ):

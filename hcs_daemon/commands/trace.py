@@ -73,7 +73,7 @@ def trace_result(
 
 def _read(path: Path, model: type[Document]) -> Any:
     try:
-        return model.model_validate_json(path.read_bytes())
+        return model.read(path.read_bytes(), path)
     except OSError as error:
         raise FolderError(
             f"{path} cannot be read: {error.strerror}",

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from hcs_daemon.config import Expect
 from hcs_daemon.errors import PackageError, SettingsError
+from hcs_daemon.versions import newer, refusal
 from hcs_daemon.vocabulary import UNLIKE
 
 SCHEMA: Literal["hcs-daemon/model-package/1"] = "hcs-daemon/model-package/1"
@@ -170,6 +171,10 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
+        if said := newer(data, SCHEMA):
+            raise PackageError(
+                f"model package {folder} {refusal(said, SCHEMA)}", "upgrade hcs-daemon, or export the package again"
+            ) from error
         raise PackageError(
             f"model package {folder}: {_in_words(error)}",
             "mend manifest.json, or copy the package again; docs/model-package.md explains every key",

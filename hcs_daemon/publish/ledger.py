@@ -59,7 +59,7 @@ class Chain:
 
     def _problem(self, raw: bytes) -> str | None:
         try:
-            line = LedgerLine.model_validate_json(raw)
+            line = LedgerLine.read(raw, f"line {self.count} of {LEDGER_NAME}")
         except ValidationError:
             return "is not a ledger line"
         self.began = self.began or line.time
@@ -74,7 +74,7 @@ class Chain:
 
 
 def read_chain(path: Path) -> Chain:
-    """Read a ledger; one that is not there is empty. Raises OSError."""
+    """Read a ledger; one that is not there is empty. Raises OSError, and FolderError where a newer version wrote it."""
     chain = Chain()
     try:
         *lines, chain.torn = path.read_bytes().split(b"\n")

@@ -36,7 +36,7 @@ class PlateFolder:
 
 
 def read_rejections(path: Path) -> dict[str, Rejection]:
-    """The newest line of every path; a torn or foreign line says nothing. Raises OSError."""
+    """The newest line of every path; a torn or foreign one says nothing. Raises OSError, FolderError of a newer one."""
     newest: dict[str, Rejection] = {}
     try:
         lines = path.read_bytes().split(b"\n")
@@ -44,7 +44,7 @@ def read_rejections(path: Path) -> dict[str, Rejection]:
         return newest
     for raw in lines:
         try:
-            rejection = rejection_record(RejectionLine.model_validate_json(raw))
+            rejection = rejection_record(RejectionLine.read(raw, path))
         except ValueError:  # ValidationError is one
             continue
         newest[rejection.path] = rejection
@@ -57,11 +57,14 @@ def standing(rejections: dict[str, Rejection]) -> tuple[Rejection, ...]:
 
 
 def read_plate_folder(results: Path, folder: Path, ledger: Ledger) -> PlateFolder | None:
-    """Read one acquisition's folder; None where nothing in it says whose it is. Raises OSError."""
+    """Read one acquisition's folder; None where nothing in it says whose it is.
+
+    Raises OSError, and FolderError where a newer version of the program wrote there.
+    """
     plate = _read_plate_file(folder / PLATE_NAME)
     rejections = read_rejections(folder / REJECTED_NAME)
     bytes_of = {path: path.read_bytes() for path in _json_files(folder / "wells")}
-    found = {path: _parse_well(data) for path, data in bytes_of.items()}
+    found = {path: _parse_well(path, data) for path, data in bytes_of.items()}
     acquisition = next(
         (said for said in _whose(plate, found, rejections) if plate_folder(results, said) == folder), None
     )
@@ -128,7 +131,8 @@ def _analysed_before(folder: Path, stem: str, result: WellResult) -> WellResult 
     if result.site_results or result.supersedes is None:
         return None
     try:
-        before = _parse_well((folder / "revisions" / f"{stem}.r{result.supersedes}.json").read_bytes())
+        kept = folder / "revisions" / f"{stem}.r{result.supersedes}.json"
+        before = _parse_well(kept, kept.read_bytes())
     except FileNotFoundError:
         return None
     if not isinstance(before, WellResult) or before.settings_fingerprint != result.settings_fingerprint:
@@ -157,15 +161,15 @@ def _json_files(folder: Path) -> list[Path]:
 def _read_plate_file(path: Path) -> PlateFile | None:
     """A plate.json that cannot be read is as one that is not there: all it says is written anew."""
     try:
-        return PlateFile.model_validate_json(path.read_bytes())
+        return PlateFile.read(path.read_bytes(), path)
     except (FileNotFoundError, ValidationError):
         return None
 
 
-def _parse_well(data: bytes) -> WellResult | str:
+def _parse_well(path: Path, data: bytes) -> WellResult | str:
     """The result, or in words why it is none."""
     try:
-        return WellResult.model_validate_json(data)
+        return WellResult.read(data, path)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))

@@ -7,10 +7,12 @@ import json
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
+from hcs_daemon.errors import FolderError
+from hcs_daemon.versions import UPGRADE, newer, refusal
 from hcs_daemon.vocabulary import PlateState, Reason, Used, Verdict, WellStatus
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -22,9 +24,23 @@ Projection = Literal["max", "mean", "best_focus", "middle"] | Annotated[int, Fie
 
 
 class Document(BaseModel):
-    """What all formats share: unknown keys are refused, NaN and infinity do not occur."""
+    """What all formats share: nothing else is written, NaN and infinity do not occur."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+    @classmethod
+    def read(cls, data: bytes, where: object) -> Self:
+        """From what any program up to this one wrote, or a later one whose version is the same: keys may be unknown.
+
+        where: which file, for people. Raises FolderError for a newer version, else ValidationError.
+        """
+        try:
+            return cls.model_validate_json(data, extra="ignore")
+        except ValidationError:
+            own = cls.model_fields["schema_"].default
+            if said := newer(data, own):
+                raise FolderError(f"{where} {refusal(said, own)}", UPGRADE) from None
+            raise
 
     def line(self) -> bytes:
         """As one line of JSON, without a newline."""
@@ -192,7 +208,9 @@ class ModelEntry(Document):
     version: str
     sha256: str
     device: str
-    control_class: str = Field(description="the class of untreated cells; empty for a model that only embeds")
+    control_class: str = Field(
+        "", description="the class of untreated cells; empty for a model that only embeds, and in results before it"
+    )
     demonstration: bool = False
 
 
