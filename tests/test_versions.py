@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 from conftest import ROOT
 from fakes import FakeDevice, make_settings, no_sleep
 from hcs_daemon.__main__ import main
+from hcs_daemon.config import known_keys
 from hcs_daemon.device.manifest import MANIFEST_NAME, package_folder, read_manifest
 from hcs_daemon.errors import FolderError, PackageError
 from hcs_daemon.publish.ledger import verify_ledger
@@ -200,6 +202,28 @@ def test_the_program_ends_with_4_and_says_so_in_a_line(tmp_path: Path) -> None:
     assert what.startswith(f"{place.results}") or "B03.json is hcs-daemon/well-result/2" in what
     assert hint.startswith("upgrade hcs-daemon")
     assert contents(place.results) == before
+
+
+def test_the_way_back_is_a_results_folder_of_its_own(tmp_path: Path, log: io.StringIO) -> None:
+    newer_results = finished_plate(tmp_path).results
+    make_later(newer_results, "P1/a1/plate.json")
+    before = contents(newer_results)
+    simulate_plate(tmp_path / "in", sleep=no_sleep, plate="P1", wells=6, size_px=64)
+    settings = make_settings(tmp_path, {"results": {"directory": str(tmp_path / "results-0.1.0")}})
+    process([tmp_path / "in"], settings, Telemetry("1"), lambda *_: None, lambda *_: FakeDevice())
+    assert len(list((tmp_path / "results-0.1.0" / "P1").glob("*/wells/*.json"))) == 6
+    assert contents(newer_results) == before
+
+
+def test_the_manual_names_commands_and_settings_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "upgrade.md").read_text("utf-8")
+    commands = re.findall(r"^    \.venv/bin/hcs-daemon ((?:[a-z]+ ?)+)", page, re.MULTILINE)
+    assert {words.strip() for words in commands} == {"check", "ledger verify"}
+    for words in (*commands, *re.findall(r"`hcs-daemon ((?:[a-z]+ ?)+)", page)):
+        assert main([*words.split(), "--help"]) == 0
+    named = set(re.findall(r"`((?:watch|expect|explain|results)\.[a-z_]+)`", page))
+    assert named
+    assert named <= set(known_keys())
 
 
 def test_ledger_verify_and_trace_refuse_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -173,7 +173,8 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         if said := newer(data, SCHEMA):
             raise PackageError(
-                f"model package {folder} {refusal(said, SCHEMA)}", "upgrade hcs-daemon, or export the package again"
+                f"model package {folder}: {MANIFEST_NAME} {refusal(said, SCHEMA)}",
+                "upgrade hcs-daemon, or export the package again",
             ) from error
         raise PackageError(
             f"model package {folder}: {_in_words(error)}",
