@@ -87,6 +87,13 @@ def test_test_tools_are_added_to_one_without(bootstrap: ModuleType, project: Pat
     assert bootstrap.is_current(project / ".venv", wanted, test=False)
 
 
+def test_what_a_wheelhouse_installed_serves_where_there_is_no_network(bootstrap: ModuleType, project: Path) -> None:
+    wanted = bootstrap.fingerprint(project, "3.11")
+    stamp(project / ".venv", f"{wanted} plain {'0' * 64}\n")
+    assert bootstrap.is_current(project / ".venv", wanted, test=False)
+    assert not bootstrap.is_current(project / ".venv", wanted, test=True)
+
+
 @pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
 def test_changed_requirements_are_installed_again(bootstrap: ModuleType, project: Path, name: str) -> None:
     before = bootstrap.fingerprint(project, "3.11")
