@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -325,6 +326,23 @@ def test_check_says_what_run_would_do(door: Door, lab: Lab) -> None:
         assert words in said.out
     assert not lab.results.exists()
     assert said.out.splitlines()[-1].startswith("ready")
+
+
+def test_check_says_where_settings_came_from_and_what_a_finished_plate_has_run(door: Door, lab: Lab) -> None:
+    config = lab.config()
+    said = door("check", "-c", config)
+    assert re.search(r"settle_s = 0\.2 +config\.toml:4\n", said.out)
+    assert re.search(r"polling = \"auto\" +default\n", said.out)
+    assert "no command is run for a finished plate" in said.out
+    command = f"on_plate_finished = ['{sys.executable}', '{{plate}}']"
+    config.write_text(
+        config.read_text("utf-8").replace("min_free_bytes = 0", f"min_free_bytes = 0\n{command}"), "utf-8"
+    )
+    assert f"is told by {sys.executable} '{{plate}}', which may take 60 s" in door("check", "-c", config).out
+    config.write_text(config.read_text("utf-8").replace(sys.executable, "/nowhere/told"), "utf-8")
+    said = door("check", "-c", config)
+    assert said.code == 2
+    assert "/nowhere/told is not there" in said.err
 
 
 @pytest.mark.parametrize(("policy", "tried"), [("none", False), ("hits", True)])

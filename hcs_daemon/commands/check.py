@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -13,13 +14,14 @@ from pathlib import Path
 from hcs_daemon import __version__
 from hcs_daemon.commands import incoming_words
 from hcs_daemon.commands.incoming import look_into
+from hcs_daemon.commands.settings_words import settings_words
 from hcs_daemon.config import Expect, Http, Settings, load_settings
 from hcs_daemon.device.inference import choose_device
 from hcs_daemon.device.manifest import Manifest, check_covers, package_folder, read_manifest, scale_problem
 from hcs_daemon.device.package import Package, load_package, run_selftest
 from hcs_daemon.device.randomisation import randomised_words
 from hcs_daemon.endpoints import Endpoints
-from hcs_daemon.errors import FolderError, HcsError, ResultsHeldError
+from hcs_daemon.errors import FolderError, HcsError, ResultsHeldError, SettingsError
 from hcs_daemon.instruments import INSTRUMENTS
 from hcs_daemon.intake.arrival import is_network_folder
 from hcs_daemon.publish.lock import ResultsLock
@@ -55,7 +57,7 @@ def check_settings(config: Path) -> int:
     settings = load_settings(config)
     configure_logging("console", "error", io.StringIO())  # what a stage would log is said here in words
     findings = Findings()
-    findings.note("settings", lambda: f"{config}: complete")
+    findings.note("settings", lambda: [f"{config}: complete", *settings_words(settings, config)])
     findings.note("channels", lambda: _channels(settings))
     if findings.note("watch", lambda: _watched(settings)):
         _note_incoming(settings, findings)
@@ -65,6 +67,7 @@ def check_settings(config: Path) -> int:
     findings.note("device", lambda: _device(settings, loaded))
     findings.note("explain", lambda: _explain(settings, loaded))
     findings.note("results", lambda: _results(settings))
+    findings.note("finished", lambda: _finished(settings))
     if not any(isinstance(problem, ResultsHeldError) for problem in findings.problems):  # that one has the port
         findings.note("http", lambda: _http(settings))
     return _conclude(findings.problems)
@@ -240,6 +243,19 @@ def _results(settings: Settings) -> str:
             "free space, or lower results.min_free_bytes; `run` would wait",
         )
     return f"{folder}{'' if there == folder else ', which it would make'}; {free / 1e9:.1f} GB free"
+
+
+def _finished(settings: Settings) -> str:
+    words = settings.results.on_plate_finished
+    if not words:
+        return "no command is run for a finished plate"
+    if shutil.which(words[0]) is None:
+        raise SettingsError(
+            f"results.on_plate_finished: {words[0]} is not there, or may not be run by this user",
+            "give the path of a program; `run` would start, and every plate's command fail",
+        )
+    limit = f"{settings.results.on_plate_finished_timeout_s:g} s"
+    return f"each finished plate is told by {shlex.join(words)}, which may take {limit}"
 
 
 def _check_writable(folder: Path) -> None:
