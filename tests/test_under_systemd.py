@@ -63,9 +63,10 @@ def test_it_says_how_it_goes_and_where_it_was_when_the_watchdog_ends_it(tmp_path
     with running(place) as daemon:
         wait_until(lambda: systemd.heard.count("WATCHDOG=1") >= 3, 60.0)
         heard = systemd.heard
-        assert heard[:2] == ["STATUS=loading the model", "STATUS=reading the results of earlier runs"]
+        said = [message for message in heard if message.startswith("STATUS=")]  # on a slow machine it asks for time too
+        assert said[:2] == ["STATUS=loading the model", "STATUS=reading the results of earlier runs"]
         assert heard.index("READY=1") < heard.index("WATCHDOG=1")
-        assert f"STATUS=watching {place.watched}" in heard
+        assert f"STATUS=watching {place.watched}" in said
         daemon.send_signal(signal.SIGABRT)  # WatchdogSignal= of systemd
         assert daemon.wait(60) == -signal.SIGABRT
     log = (tmp_path / "daemon.log").read_text("utf-8")
