@@ -2,8 +2,10 @@
 
 The distance is Mahalanobis' to the nearest class mean, with one covariance for all classes (Lee et al., NeurIPS 2018),
 shrunk as far as the number of wells asks for (Ledoit and Wolf, J. Multivariate Analysis 88, 2004). The threshold comes
-from wells that took no part in that: of wells like them no more than the stated share lies beyond it (split conformal
-prediction: Papadopoulos et al. 2002; Vovk et al., Algorithmic Learning in a Random World, 2005).
+from wells that took no part in that: of wells like them no more than the stated share lies beyond it, on average over
+the wells that might have been held out (split conformal prediction: Papadopoulos et al. 2002; Vovk et al., Algorithmic
+Learning in a Random World, 2005) or, where a confidence is asked for, with that confidence for those that were (Vovk,
+Conditional validity of inductive conformal predictors, ACML 2012).
 """
 
 import hashlib
@@ -97,10 +99,12 @@ def load(path: Path) -> Novelty:
     return found
 
 
-def wells_needed(false_alarm_rate: float) -> int:
+def wells_needed(false_alarm_rate: float, confidence: float | None = None) -> int:
     """How many wells must be held out to promise a false-alarm rate: with fewer, no finite threshold holds it."""
     _check_rate(false_alarm_rate)
-    return math.ceil(round(1 / false_alarm_rate, 9)) - 1
+    if confidence is None:
+        return math.ceil(round(1 / false_alarm_rate, 9)) - 1
+    return math.ceil(round(math.log(1 - confidence) / math.log(1 - false_alarm_rate), 9))
 
 
 def fit(
@@ -109,13 +113,15 @@ def fit(
     *,
     false_alarm_rate: float,
     held_out: ArrayLike | None = None,
+    confidence: float | None = None,
 ) -> Novelty:
     """Learn what wells look like, and from which distance on one does not.
 
     embeddings: (wells, features), each the mean over a well's sites. labels: each well's class; None: one class.
     false_alarm_rate: above 0, below 1. held_out: (wells, features) of wells that took no part in making the network,
     for the threshold. Without them every class gives half its wells for it, chosen by a digest of what they hold and
-    so whatever their order; then none of `embeddings` should have taken part in making the network.
+    so whatever their order; then none of `embeddings` should have taken part in making the network. confidence: with
+    which the rate holds, above 0, below 1; None: on average.
     Raises ValueError when there are too few wells for the rate, saying how many are needed, when an embedding is not
     finite, and when all are the same.
     """
@@ -123,7 +129,7 @@ def fit(
     groups = np.zeros(len(points), np.intp) if labels is None else np.unique(np.asarray(labels), return_inverse=True)[1]
     if len(groups) != len(points):
         raise ValueError(f"{len(points)} wells have {len(groups)} labels")
-    needed = wells_needed(false_alarm_rate)
+    needed = wells_needed(false_alarm_rate, confidence)
     if held_out is None:
         apart = _every_second(points, groups)
         points, groups, judged = points[~apart], groups[~apart], points[apart]
@@ -132,9 +138,11 @@ def fit(
         if judged.shape[1] != points.shape[1]:
             raise ValueError(f"wells held out have {judged.shape[1]} features, the others {points.shape[1]}")
     if len(judged) < needed:
+        wells = len(judged)
+        allowed = 1 / (wells + 1) if confidence is None else 1 - (1 - confidence) ** (1 / wells)
         raise ValueError(
-            f"{len(judged)} wells are held out, and a false-alarm rate of {false_alarm_rate:g} takes {needed}: hold out"
-            f" more wells, or allow {1 / (len(judged) + 1):.2g}"
+            f"{wells} wells are held out, and a false-alarm rate of {false_alarm_rate:g} takes {needed}: hold out"
+            f" more wells, or allow {allowed:.2g}"
         )
     present, groups = np.unique(groups, return_inverse=True)
     if len(points) <= len(present):
@@ -142,9 +150,22 @@ def fit(
     means = np.stack([points[groups == group].mean(axis=0) for group in range(len(present))])
     whitening = _whitening(shrunk_covariance(points - means[groups], len(points) - len(present)))
     scores = sorted(_score(point, means, whitening) for point in judged)
-    # the (n + 1)-th well is as likely to come at any place among the n: this one leaves the rate above it, at most
-    place = math.ceil(round((len(scores) + 1) * (1 - false_alarm_rate), 9))
-    return Novelty(means, whitening, scores[place - 1], false_alarm_rate, len(points), len(judged))
+    threshold = scores[_place(len(scores), false_alarm_rate, confidence) - 1]
+    return Novelty(means, whitening, threshold, false_alarm_rate, len(points), len(judged))
+
+
+def _place(wells: int, rate: float, confidence: float | None) -> int:
+    """Which of so many scores, the smallest first and counted from 1, is the threshold."""
+    if confidence is None:
+        # the (n + 1)-th well is as likely to come at any place among the n: this one leaves the rate above it, at most
+        return math.ceil(round((wells + 1) * (1 - rate), 9))
+    # as many may lie beyond as would at this rate be so few by chance too rarely to doubt it
+    beyond, chance = -1, 0.0
+    while True:
+        chance += math.comb(wells, beyond + 1) * rate ** (beyond + 1) * (1 - rate) ** (wells - beyond - 1)
+        if chance > 1 - confidence + 1e-12:
+            return wells - beyond
+        beyond += 1
 
 
 def shrunk_covariance(residuals: Matrix, degrees: int) -> Matrix:

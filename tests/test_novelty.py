@@ -58,6 +58,19 @@ def test_over_many_fits_the_false_alarms_are_what_was_stated() -> None:
     assert np.mean(rates) == pytest.approx(2 / 40, abs=0.012)
 
 
+def test_with_a_confidence_few_fits_have_more_false_alarms_than_were_stated() -> None:
+    rates: dict[float | None, list[float]] = {None: [], 0.9: []}
+    for seed in range(150):
+        points, labels = wells(seed, 60)
+        held_out, fresh = wells(seed + 10_000, 60)[0], wells(seed + 20_000, 400)[0]
+        for confidence, found in rates.items():
+            novelty = fit(points, labels, false_alarm_rate=0.1, held_out=held_out, confidence=confidence)
+            found.append(np.mean([novelty.unlike(novelty.score(point)) for point in fresh]).item())
+    above = {confidence: np.mean(np.array(found) > 0.1) for confidence, found in rates.items()}
+    assert above[0.9] < 0.15, "one in ten, and what 400 fresh wells err by"
+    assert above[None] > 0.3, "on average says little of one fit"
+
+
 @given(SEEDS, st.floats(0.02, 0.5))
 @settings(max_examples=25, deadline=None)
 def test_of_the_held_out_wells_themselves_no_more_than_the_rate_is_unlike(seed: int, rate: float) -> None:
@@ -133,6 +146,17 @@ def test_too_few_wells_for_a_rate_are_refused_saying_how_many_it_takes(rate: flo
     assert math.isfinite(fit(points, labels, false_alarm_rate=rate, held_out=held_out).threshold)
     with pytest.raises(ValueError, match=f"takes {needed}: hold out more" if needed > 1 else "embeddings are"):
         fit(points, labels, false_alarm_rate=rate, held_out=held_out[:-1])
+
+
+@pytest.mark.parametrize(("rate", "needed"), [(0.05, 45), (0.1, 22), (0.2, 11)])
+def test_a_confidence_takes_more_wells(rate: float, needed: int) -> None:
+    points, labels = wells(0, 60)
+    held_out, _ = wells(1, needed)
+    assert wells_needed(rate, 0.9) == needed
+    found = fit(points, labels, false_alarm_rate=rate, held_out=held_out, confidence=0.9)
+    assert found.threshold == max(found.score(point) for point in held_out)
+    with pytest.raises(ValueError, match=f"takes {needed}: hold out more"):
+        fit(points, labels, false_alarm_rate=rate, held_out=held_out[:-1], confidence=0.9)
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, math.nan])

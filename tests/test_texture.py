@@ -24,8 +24,8 @@ def by_scale(tiles: torch.Tensor) -> list[torch.Tensor]:
 
 def test_of_normal_noise_the_statistics_are_those_of_the_normal_distribution() -> None:
     spread, skewness, kurtosis = by_scale(noise(1))[0].tolist()
-    # three of four degrees of freedom lie within the squares of 2 x 2 pixels
-    assert spread == pytest.approx(math.log(math.sqrt(3 / 4)), abs=0.02)
+    # what 1 2 1 in both directions leaves of white noise: 1 - 2 * (1/4) + (6/16)^2 of its variance
+    assert spread == pytest.approx(math.log(1 - 2 / 4 + (6 / 16) ** 2) / 2, abs=0.02)
     assert skewness == pytest.approx(0.0, abs=0.05)
     assert kurtosis == pytest.approx(math.log1p(3.0), abs=0.05)
 

@@ -39,8 +39,8 @@ STEPS, BATCH, VIEW_PX = 700, 32, 96
 """Enough for the simulated plate; early stopping ends it sooner where the wells are learned by then."""
 LEAST_STEPS = 20
 """With fewer the learning rate has no time to rise and fall."""
-FALSE_ALARM_RATES = (0.05, 0.1, 0.2)
-"""The first one that the wells held out can promise is taken."""
+PROMISES = ((0.05, 0.9), (0.1, 0.9), (0.2, 0.9), (0.2, None))
+"""False-alarm rates and their confidence (None: on average); the first that the wells held out can promise is taken."""
 REFERENCE_WELLS = 4
 
 Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
@@ -373,15 +373,17 @@ def _novelty(
     learned: NDArray[np.float64], labels: NDArray[np.int64], held_out: NDArray[np.float64]
 ) -> tuple[Novelty | None, str]:
     """What tells wells that are unlike all seen, and what the card says of it."""
-    rate = next((rate for rate in FALSE_ALARM_RATES if wells_needed(rate) <= len(held_out)), None)
-    if rate is None:
-        few = wells_needed(FALSE_ALARM_RATES[-1])
+    enough = [promise for promise in PROMISES if wells_needed(*promise) <= len(held_out)]
+    if not enough:
+        few = wells_needed(*PROMISES[-1])
         return None, f"none: {len(held_out)} wells are held out, and {few} are needed to promise a false-alarm rate"
+    rate, confidence = enough[0]
     try:
-        found = fit(learned, labels, false_alarm_rate=rate, held_out=held_out)
+        found = fit(learned, labels, false_alarm_rate=rate, held_out=held_out, confidence=confidence)
     except ValueError as error:
         return None, f"none: {error}"
+    promised = "on average" if confidence is None else f"with a confidence of {confidence:g}"
     return found, (
         f"a score above {found.threshold:.2f} marks a well as unlike all that were learned from; of wells like those"
-        f" held out at most {rate:g} are marked falsely (from {len(held_out)} wells)"
+        f" held out at most {rate:g} are marked falsely, {promised} (from {len(held_out)} wells)"
     )
