@@ -87,9 +87,9 @@ class Trial:
     """One training without one phenotype, and what became of the other plate.
 
     right, plain: (wells,) whether the package, and the rule on mean intensities, named the class. shares: (wells,
-    classes), labels: (wells,) which is right, -1 where none is. unlike: (wells,). known: (wells,), of a class that was
-    learned. new: (wells,), clearly of the phenotype that was not. balanced: accuracy of both over the learned classes.
-    rate: of false alarms, as the package states it. fits: how many wells were learned from.
+    classes), labels: (wells,) which is right, -1 where none is. unlike, hit: (wells,). known: (wells,), of a class that
+    was learned. new: (wells,), clearly of the phenotype that was not. balanced: accuracy of both over the learned
+    classes. rate: of false alarms, as the package states it. fits: how many wells were learned from.
     """
 
     unseen: str
@@ -101,6 +101,7 @@ class Trial:
     shares: NDArray[np.float64]
     labels: NDArray[np.int64]
     unlike: NDArray[np.bool_]
+    hit: NDArray[np.bool_]
     known: NDArray[np.bool_]
     new: NDArray[np.bool_]
     balanced: tuple[float, float]
@@ -171,6 +172,7 @@ def tried(learned: Plate, asked: Plate, work: Path, unseen: str, steps: int) -> 
         shares=shares,
         labels=labels,
         unlike=np.array([each["novelty"]["unlike"] for each in found]),
+        hit=np.array([each["hit"] for each in found]),
         known=known,
         new=~known & (asked.effects >= CLEAR),
         balanced=(one, other),
@@ -292,6 +294,8 @@ By effect strength, over all trainings (the class changes at 0.25, where wells o
 - Right: {right}; by mean intensities {plain}; naming `{CONTROL}` always {_always(asked, trials)}
 - Calibration error, mean of the trainings: {error:.3f}
 - Falsely unlike: {alarms}; stated rate {rate:g}
+- Hits among wells with an effect below 0.15, at the default probability: {_hits(asked, trials, 0.0, 0.15)}
+- Hits of the right class among known wells with an effect of 0.7 or more: {_hits(asked, trials, 0.7, 1.01)}
 
 | aim | met |
 |---|---|
@@ -304,6 +308,13 @@ def _within(asked: Plate, trials: Sequence[Trial], low: float, high: float, answ
     """How many of the known wells of these effect strengths were named rightly."""
     part = (asked.effects >= low) & (asked.effects < high)
     return share(np.concatenate([getattr(trial, answer)[trial.known & part] for trial in trials]))
+
+
+def _hits(asked: Plate, trials: Sequence[Trial], low: float, high: float) -> Share:
+    """How many of the known wells of these effect strengths are hits, of a treated class with the right one."""
+    part = (asked.effects >= low) & (asked.effects < high)
+    treated = asked.classes != CONTROL
+    return share(np.concatenate([(t.hit & (t.right | ~treated))[t.known & part] for t in trials]))
 
 
 def _always(asked: Plate, trials: Sequence[Trial]) -> Share:
