@@ -1,5 +1,6 @@
 """`hcs-daemon train` on a simulated plate: files in, a package out that passes its self-test."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -65,6 +66,20 @@ def test_a_package_comes_of_it_that_passes_its_self_test(plate: Path, capsys: py
         assert part in card
     for number in (1, 2):
         assert (plate / "made" / "pictures" / f"class-{number}.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_a_copied_plate_is_told_with_its_wells(plate: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copies = plate / "copies"
+    for folder in (plate / "incoming").iterdir():
+        if folder.name.startswith("P1__"):
+            shutil.copytree(folder, copies / folder.name.replace("P1__", "P1c__"))
+    assert main([*arguments(plate, "copied"), "--plate", str(copies)]) == 0
+    said = capsys.readouterr().out
+    card = (plate / "copied" / "card.md").read_text("utf-8")
+    for words in (said, card):
+        assert "52 wells show pictures of other wells (P1 " in words
+        assert "26 of those held out are known from learning" in words
 
 
 @contextmanager

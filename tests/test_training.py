@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from hcs_daemon.errors import LayoutError
 from hcs_daemon.plate import plate_wells
-from hcs_daemon.training.controls import guess, places, strata, told_by
+from hcs_daemon.training.controls import dealt_out, guess, places, strata, told_by
 from hcs_daemon.training.course import attend, load_checkpoint
 from hcs_daemon.training.labels import Labels
 from hcs_daemon.training.learning import Lesson, Recipe
-from hcs_daemon.training.plates import WellName
+from hcs_daemon.training.plates import Gathered, StoredSite, WellName
 from hcs_daemon.training.split import LEAST_WELLS, edge_only, split_wells
 from hcs_daemon.training.staining import measure_staining
 from test_learning import lesson, sites
@@ -72,6 +72,13 @@ def test_too_few_wells_of_a_class_are_refused_with_how_many_there_are_and_are_ne
 def test_a_class_on_edge_wells_alone_is_named() -> None:
     given = {("P1", position): "A" if position.row == 1 else "B" for position in plate_wells(96)}
     assert edge_only(given, SHAPES) == ("A",)
+
+
+def test_wells_with_a_picture_in_common_are_twins_also_by_way_of_a_third() -> None:
+    one, two, three, four = (("P1", position) for position in plate_wells(96)[:4])
+    shown = [(one, "a"), (one, "b"), (two, "b"), (two, "c"), (three, "c"), (four, "d"), (four, "d")]
+    sites = tuple(StoredSite("A", well, 0, number, (), picture) for number, (well, picture) in enumerate(shown))
+    assert Gathered(sites, [], 1.0, {}, {}, ()).twins == ((one, two, three),)
 
 
 # ---- the labels
@@ -203,6 +210,42 @@ def test_a_guess_by_the_largest_class_alone_is_chance() -> None:
     assert found.balanced == found.chance == 0.5
     assert not found.beats_chance
     assert found.right.value > 0.9
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shuffled_labels_of_wells_that_are_copies_of_learned_ones_are_known_and_of_others_not(seed: int) -> None:
+    learn: list[WellName] = [("P1", position) for position in plate_wells(96)[:48]]
+    copies: list[WellName] = [("P2", position) for _, position in learn]
+    rng = np.random.default_rng(seed)
+    true = rng.integers(0, 2, 48)
+    classes_of = {well: int(label) for wells in (learn, copies) for well, label in zip(wells, true, strict=True)}
+
+    def by_heart(looks: NDArray[np.float64], twins: list[tuple[WellName, ...]]) -> bool:
+        """Whether a network that answers with the nearest well that it learned is found out."""
+        dealt = dealt_out(classes_of, learn, twins, seed)
+        taught, asked = (np.array([dealt[well] for well in wells]) for wells in (learn, copies))
+        nearest = ((looks[:, None] - learned[None]) ** 2).sum(axis=2).argmin(axis=1)
+        return guess(asked, taught[nearest], seed).beats_chance
+
+    learned = rng.normal(size=(48, 5))
+    assert by_heart(learned, list(zip(learn, copies, strict=True)))
+    assert not by_heart(rng.normal(size=(48, 5)), [])
+
+
+def test_labels_are_dealt_out_over_all_wells_and_each_side_keeps_its_number() -> None:
+    wells: list[WellName] = [("P1", position) for position in plate_wells(96)]
+    classes_of = {well: int(place % 3 == 0) for place, well in enumerate(wells)}
+    dealt = dealt_out(classes_of, wells[:60], [], seed=1)
+    for side in (wells[:60], wells[60:]):
+        assert sum(dealt[well] for well in side) == sum(classes_of[well] for well in side)
+        assert any(dealt[well] != classes_of[well] for well in side)
+
+
+def test_where_even_all_right_could_be_chance_it_is_not_called_chance() -> None:
+    few, more = np.array([0, 0, 0, 0, 1, 1]), np.array([0] * 6 + [1] * 6)
+    assert guess(few, few, 0).verdict == "too few wells to tell"
+    assert guess(more, more, 0).verdict == "better than chance"
+    assert guess(more, 1 - more, 0).verdict == "chance"
 
 
 def test_the_parts_of_a_plate_are_counted_apart() -> None:

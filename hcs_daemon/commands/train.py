@@ -27,8 +27,8 @@ def _tell(made: Made, order: Order) -> None:
     say(f"wells held out with the right class: {share(report.right)}")
     before, after = (calibration_error(values, report.labels) for values in (report.before, report.after))
     say(f"calibration error: {before:.3f} before, {after:.3f} after calibration")
-    say(f"shuffled labels: {'better than chance' if report.shuffled.beats_chance else 'chance'}")
-    say(f"position only: {'better than chance' if report.by_place.beats_chance else 'chance'}")
+    say(f"shuffled labels: {report.shuffled.verdict}")
+    say(f"position only: {report.by_place.verdict}")
     for warning in report.warnings:
         say(f"warning: {warning}")
     say(f"package: {order.output}; read its card.md, or `hcs-daemon model show {order.output}`")

@@ -12,7 +12,7 @@ from hcs_daemon import __version__
 from hcs_daemon.records import Pixels
 from hcs_daemon.training.controls import Guess, strata
 from hcs_daemon.training.course import Course
-from hcs_daemon.training.evaluation import calibration_error, confusion, share
+from hcs_daemon.training.evaluation import Share, calibration_error, confusion, share
 from hcs_daemon.training.learning import Recipe
 from hcs_daemon.training.plates import PlateDigest, WellName
 from hcs_daemon.training.split import Split
@@ -23,6 +23,8 @@ PICTURES = "pictures"
 _DARKEST, _BRIGHTEST = 1.0, 99.7
 """Percentiles of the control's examples, which are black and white in all pictures of a channel."""
 _GAP_PX = 4
+MOST_NAMED = 8
+"""Wells in a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class Report:
 
     labels: (held-out wells,) their class, in the order of the split. before, after: (held-out wells, classes) their
     probabilities, by the raw logits and by calibrated ones; a temperature that served for a well never saw it.
-    learned_right: of each well that was learned from. counts: wells of each class to learn, validate, hold out.
+    learned_right: of each well that was learned from. by_heart: of these, by the network of shuffled labels. twins:
+    wells that show the same pictures. counts: wells of each class to learn, validate, hold out.
     """
 
     order_seed: int
@@ -50,6 +53,7 @@ class Report:
     layouts: Mapping[str, str]
     refused: Mapping[str, int]
     lacking: tuple[WellName, ...]
+    twins: tuple[tuple[WellName, ...], ...]
     split: Split
     counts: Mapping[str, tuple[int, int, int]]
     labels: NDArray[np.int64]
@@ -59,6 +63,7 @@ class Report:
     temperature: float
     novelty: str
     shuffled: Guess
+    by_heart: Share
     by_place: Guess
     by_light: Guess
     shapes: Mapping[str, tuple[int, int]]
@@ -91,13 +96,26 @@ class Report:
             )
         if self.shuffled.beats_chance:
             found.append(
-                "a network that learned shuffled labels does better than chance: wells are not independent of each"
-                " other, and the figures here are too good"
+                "a network that learned shuffled labels knows those of wells held out: what it learned from is there"
+                " again, and the figures here are too good"
+            )
+        if self.twins:
+            pairs = ", ".join(" = ".join(map(_well, group)) for group in self.twins[:MOST_NAMED])
+            more = " and more" if len(self.twins) > MOST_NAMED else ""
+            found.append(
+                f"{sum(map(len, self.twins))} wells show pictures of other wells ({pairs}{more}), as where a plate was"
+                f" copied: {self._twins_held} of those held out are known from learning, and the figures count them"
             )
         if self.lacking:
-            names = ", ".join(f"{plate} {position.name}" for plate, position in self.lacking[:8])
+            names = ", ".join(map(_well, self.lacking[:MOST_NAMED]))
             found.append(f"{len(self.lacking)} labelled wells could not be read and were left out: {names}")
         return tuple(found)
+
+    @property
+    def _twins_held(self) -> int:
+        """How many wells held out show what was learned from, or what said when to stop."""
+        held = set(self.split.held_out)
+        return sum(len(held & set(group)) for group in self.twins if not held.issuperset(group))
 
 
 def draw(folder: Path, examples: Sequence[Examples]) -> dict[str, str]:
@@ -194,8 +212,10 @@ True class (row) and verdict (column), wells held out:
 | **position only**: row, column, distance to the edge | {_guess(report.by_place)} |
 | position and the well's dark levels | {_guess(report.by_light)} |
 
-All three should be chance. The first is of the wells held out; the others of all wells, each by a model that learned
-from other wells. The network itself, by where on the plate the wells held out lie:
+All three should be chance. The first is of the wells held out, by labels dealt out over all wells; it says something as
+far as that network knows by heart what it was taught: {report.by_heart} of the wells that it learned from. The others
+are of all wells, each by a model that learned from other wells. The network itself, by where on the plate the wells
+held out lie:
 
 | part of the plate | wells with the right class |
 |---|---|
@@ -214,6 +234,10 @@ A row a channel ({", ".join(report.channels)}), a column a well; the contrast of
 - A class of few wells has a wide interval, whatever its figure.
 - It says which class a well resembles, not why cells look so.
 """
+
+
+def _well(well: WellName) -> str:
+    return f"{well[0]} {well[1].name}"
 
 
 def _rows(rows: object) -> str:
@@ -270,7 +294,7 @@ def _confusion(report: Report) -> str:
 
 
 def _guess(found: Guess) -> str:
-    verdict = "**better than chance**" if found.beats_chance else "chance"
+    verdict = found.verdict if found.verdict == "chance" else f"**{found.verdict}**"
     return f"{found.balanced:.3f} | {found.chance:.3f} | {found.by_chance:.2g}: {verdict}"
 
 

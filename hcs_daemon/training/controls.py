@@ -1,10 +1,11 @@
 """Whether a network could have read the plate's layout instead of the cells: how far position alone tells the classes.
 
-A model that is given a well's place and nothing of its cells, and a network that learned from shuffled labels, must do
+A model that is given a well's place and nothing of its cells, and a network that learned labels dealt out anew, must do
 no better than chance. Where they do, the network's own figures say less than they seem to.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,18 +26,31 @@ class Guess:
     """How well something told wells' classes.
 
     right: of all wells. balanced: mean of the classes' own shares. chance: what that is for a blind guess. by_chance:
-    the share of random assignments of the same answers that do as well.
+    the share of random assignments of the same answers that do as well. least: what that would be were all right.
     """
 
     right: Share
     balanced: float
     chance: float
     by_chance: float
+    least: float
 
     @property
     def beats_chance(self) -> bool:
         """Whether it did better than chance lets it."""
         return self.by_chance < CLEARLY
+
+    @property
+    def can_tell(self) -> bool:
+        """Whether there are wells enough for anything to be clearly better than chance."""
+        return self.least < CLEARLY
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        if self.beats_chance:
+            return "better than chance"
+        return "chance" if self.can_tell else "too few wells to tell"
 
 
 def guess(labels: NDArray[np.int64], found: NDArray[np.int64], seed: int) -> Guess:
@@ -45,7 +59,32 @@ def guess(labels: NDArray[np.int64], found: NDArray[np.int64], seed: int) -> Gue
     reached = balanced_accuracy(labels, found)
     drawn = np.array([balanced_accuracy(labels, rng.permutation(found)) for _ in range(DRAWS)])
     by_chance = (1 + int((drawn >= reached - 1e-12).sum())) / (1 + DRAWS)
-    return Guess(share(found == labels), reached, 1 / len(np.unique(labels)), by_chance)
+    sizes = np.unique(labels, return_counts=True)[1].tolist()
+    least = (1 + DRAWS * math.prod(map(math.factorial, sizes)) / math.factorial(len(labels))) / (1 + DRAWS)
+    return Guess(share(found == labels), reached, 1 / len(sizes), by_chance, least)
+
+
+def dealt_out(
+    classes_of: Mapping[WellName, int],
+    taught: Collection[WellName],
+    twins: Sequence[Sequence[WellName]],
+    seed: int,
+) -> dict[WellName, int]:
+    """The same classes, dealt out anew over all wells: what a network learns of them can be known by heart alone.
+
+    Wells that show the same pictures (`Gathered.twins`) get the same class: a network that saw one of them knows the
+    others, and is found out. taught: the wells that it learns from or stops by; classes stay on their side, so that
+    each side keeps its number of every class.
+    """
+    rng = np.random.default_rng([seed, 2])
+    paired = {well for group in twins for well in group}
+    groups = [*map(tuple, twins), *((well,) for well in sorted(classes_of) if well not in paired)]
+    found: dict[WellName, int] = {}
+    for side in (True, False):
+        own = [group for group in groups if any(well in taught for well in group) is side]
+        for group, place in zip(own, rng.permutation(len(own)), strict=True):
+            found |= dict.fromkeys(group, classes_of[own[place][0]])
+    return found
 
 
 def balanced_accuracy(labels: NDArray[np.int64], found: NDArray[np.int64]) -> float:

@@ -24,9 +24,9 @@ from hcs_daemon.novelty import Novelty, fit, wells_needed
 from hcs_daemon.plate import PLATE_SHAPES, PlateLayout
 from hcs_daemon.records import Pixels
 from hcs_daemon.training.card import Examples, Report, card, draw
-from hcs_daemon.training.controls import Guess, guess, places, told_by
+from hcs_daemon.training.controls import Guess, dealt_out, guess, places, told_by
 from hcs_daemon.training.course import Course, attend, well_loss
-from hcs_daemon.training.evaluation import softmax
+from hcs_daemon.training.evaluation import share, softmax
 from hcs_daemon.training.labels import Labels
 from hcs_daemon.training.learning import LabelledSites, Lesson, Recipe, cautious_temperature, site_outputs, threads
 from hcs_daemon.training.network import CellNetwork, Textured
@@ -88,10 +88,17 @@ def make_package(order: Order, settings: Settings, readers: Executor, bar: Bar, 
     check_enough(gathered.labels)
     study = _Study(order, settings, gathered, labels.control_class(gathered.labels), labels.layouts)
     say(study.in_words())
-    plain, course = study.learn("learning", study.classes_of, order.steps, work, bar)
+    plain, course = study.learn(
+        "learning", study.classes_of, study.split.validate, steps=order.steps, work=work, bar=bar
+    )
     network = Textured(plain, len(settings.expect.channels))
     shuffled_network, _ = study.learn(
-        "learning shuffled labels", study.shuffled, max(LEAST_STEPS, order.steps // 2), work, bar
+        "learning shuffled labels",
+        study.shuffled,
+        study.by_heart,
+        steps=max(LEAST_STEPS, order.steps // 2),
+        work=work,
+        bar=bar,
     )
     with bar("measuring") as progress:
         findings = study.measure(network, shuffled_network, progress)
@@ -143,7 +150,9 @@ class _Study:
             self.rows.setdefault(site.well, []).append(row)
         self.shapes = {plate: _shape(layout) for plate, layout in layouts.items()}
         self.classes_of = {well: self.classes.index(label) for well, label in gathered.labels.items()}
-        self.shuffled = _shuffled(self.classes_of, (*self.split.learn, *self.split.validate), order.seed)
+        self.shuffled = dealt_out(
+            self.classes_of, {*self.split.learn, *self.split.validate}, gathered.twins, order.seed
+        )
         self.staining: Staining = measure_staining(
             [self._pixels([well]) for well in self.split.learn if gathered.labels[well] == control]
         )
@@ -161,6 +170,12 @@ class _Study:
             device="cuda" if torch.cuda.is_available() else "cpu",
         )
 
+    @property
+    def by_heart(self) -> tuple[WellName, ...]:
+        """As many wells as otherwise say when to stop, of those that teach: the shuffled labels are to be learned."""
+        learn = self.split.learn
+        return learn[:: max(1, len(learn) // len(self.split.validate))]
+
     def in_words(self) -> str:
         """What is learned from."""
         split = self.split
@@ -171,9 +186,19 @@ class _Study:
         )
 
     def learn(
-        self, what: str, classes_of: Mapping[WellName, int], steps: int, work: Path, bar: Bar
+        self,
+        what: str,
+        classes_of: Mapping[WellName, int],
+        validate: Sequence[WellName],
+        *,
+        steps: int,
+        work: Path,
+        bar: Bar,
     ) -> tuple[CellNetwork, Course]:
-        """A network that has learned these classes of the wells, folded, and how that went."""
+        """A network that has learned these classes of the wells, folded, and how that went.
+
+        validate: the wells that say when to stop.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.order.seed)
             network = CellNetwork(len(self.settings.expect.channels), len(self.classes))
@@ -188,7 +213,6 @@ class _Study:
             recipe=recipe,
             rng=np.random.default_rng([self.order.seed, 1]),
         )
-        validate = self.split.validate
         wanted = np.array([classes_of[well] for well in validate])
         with bar(what) as progress:
             course = attend(
@@ -196,7 +220,7 @@ class _Study:
                 steps,
                 lambda module: well_loss(self._outputs(module, validate)[0], wanted),
                 checkpoint=work / f"{what.replace(' ', '-')}.checkpoint",
-                key=self._key(recipe, sites),
+                key=self._key(recipe, sites, validate),
                 report=partial(_advance, progress, steps),
             )
         return network, course
@@ -214,7 +238,7 @@ class _Study:
         temperature = cautious_temperature(logits, labels)
         network.network.cool(temperature)
         novelty, novelty_words = _novelty(learned, learned_labels, embeddings)
-        blind = self._outputs(shuffled, held)[0].argmax(axis=1)
+        blind, known = (self._outputs(shuffled, wells)[0].argmax(axis=1) for wells in (held, learn))
         progress(3, 4)
         everything = sorted(self.gathered.labels)
         spots = places(everything, self.shapes)
@@ -229,6 +253,7 @@ class _Study:
             layouts={layout.source: layout.sha256 for layout in self._layouts.values()},
             refused=self.gathered.refused,
             lacking=self.gathered.lacking,
+            twins=self.gathered.twins,
             split=self.split,
             counts={name: self._count(name) for name in self.classes},
             labels=labels,
@@ -237,7 +262,8 @@ class _Study:
             learned_right=learned_logits.argmax(axis=1) == learned_labels,
             temperature=temperature,
             novelty=novelty_words,
-            shuffled=guess(labels, blind, seed),
+            shuffled=guess(self._labels(held, self.shuffled), blind, seed),
+            by_heart=share(known == self._labels(learn, self.shuffled)),
             by_place=self._guess(classes, told_by(spots, classes, seed)),
             by_light=self._guess(classes, told_by(np.hstack([spots, light]), classes, seed)),
             shapes=self.shapes,
@@ -285,8 +311,9 @@ class _Study:
         learn, validate, held = (sum(self.gathered.labels[well] == name for well in part) for part in parts)
         return learn, validate, held
 
-    def _labels(self, wells: Sequence[WellName]) -> NDArray[np.int64]:
-        return np.array([self.classes_of[well] for well in wells], np.int64)
+    def _labels(self, wells: Sequence[WellName], classes_of: Mapping[WellName, int] | None = None) -> NDArray[np.int64]:
+        known = self.classes_of if classes_of is None else classes_of
+        return np.array([known[well] for well in wells], np.int64)
 
     def _pixels(self, wells: Sequence[WellName]) -> list[Pixels]:
         return [self.gathered.pixels[row] for well in wells for row in self.rows[well]]
@@ -325,7 +352,7 @@ class _Study:
             found.append(site[:, row : row + size, column : column + size])
         return np.stack(found)  # type: ignore[return-value]  # numpy widens the type to generic
 
-    def _key(self, recipe: Recipe, sites: LabelledSites) -> str:
+    def _key(self, recipe: Recipe, sites: LabelledSites, validate: Sequence[WellName]) -> str:
         """Of all that the weights depend on."""
         said = {
             "version": __version__,
@@ -334,7 +361,7 @@ class _Study:
             "recipe": asdict(recipe),
             "labels": sites.labels.tolist(),
             "plates": [asdict(plate) for plate in self.gathered.plates],
-            "validate": [f"{plate} {position.name}" for plate, position in self.split.validate],
+            "validate": [f"{plate} {position.name}" for plate, position in validate],
             "draft": self.draft.text(),
             "classes": self.classes,
         }
@@ -343,12 +370,6 @@ class _Study:
 
 def _advance(progress: Callable[[int, int], None], steps: int, done: int) -> None:
     progress(done, steps)
-
-
-def _shuffled(classes_of: Mapping[WellName, int], wells: Sequence[WellName], seed: int) -> dict[WellName, int]:
-    """The same classes, dealt out anew among these wells."""
-    order = np.random.default_rng([seed, 2]).permutation(len(wells))
-    return {well: classes_of[wells[place]] for well, place in zip(wells, order, strict=True)}
 
 
 def _shape(layout: PlateLayout) -> tuple[int, int]:

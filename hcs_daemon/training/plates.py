@@ -42,13 +42,17 @@ WellName = tuple[str, WellPosition]
 
 @dataclass(frozen=True, slots=True)
 class StoredSite:
-    """One field of view of a labelled well. key: of the bytes that it was made of (`Site.key`)."""
+    """One field of view of a labelled well.
+
+    key: of the bytes that it was made of (`Site.key`). picture: SHA-256 of its pixels, whatever file they came in.
+    """
 
     acquisition: str
     well: WellName
     time: int
     site: int
     key: tuple[str, ...]
+    picture: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,18 @@ class Gathered:
             digest = hashlib.sha256("\n".join(part for site in own for part in site.key).encode()).hexdigest()
             found.append(PlateDigest(plate, len(own), len({site.well for site in own}), digest))
         return tuple(found)
+
+    @property
+    def twins(self) -> tuple[tuple[WellName, ...], ...]:
+        """Wells that have a picture in common, each group of them by name: a plate that was copied has its own."""
+        showing: dict[str, set[WellName]] = {}
+        for site in self.sites:
+            showing.setdefault(site.picture, set()).add(site.well)
+        groups: list[set[WellName]] = []
+        for wells in (wells for wells in showing.values() if len(wells) > 1):
+            joined = wells.union(*(group for group in groups if group & wells))
+            groups = [group for group in groups if not group & wells] + [joined]
+        return tuple(sorted(tuple(sorted(group)) for group in groups))
 
     @property
     def tile_px(self) -> int:
@@ -178,7 +194,8 @@ class _Shelf:
                 f" pixels of {self.pixel_size_um:g} µm, those before {self.shape[2]} x {self.shape[1]}",
                 "train on plates that were imaged alike",
             )
-        self.stream.write(np.ascontiguousarray(pixels).tobytes())
+        held = np.ascontiguousarray(pixels).tobytes()
+        self.stream.write(held)
         self.sites.append(
             StoredSite(
                 acquisition=well.acquisition.acquisition,
@@ -186,6 +203,7 @@ class _Shelf:
                 time=well.time,
                 site=site.id.site,
                 key=site.key,
+                picture=hashlib.sha256(held).hexdigest(),
             )
         )
 
