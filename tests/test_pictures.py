@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from fakes import CHANNELS
-from hcs_daemon.publish.page import Block, Image, Rect, Strip, Words
-from hcs_daemon.publish.palette import BAD, CONTROL_GREY, DEMONSTRATION, INK, channel_colours
+from hcs_daemon.publish.page import Bar, Block, Image, Rect, Strip, Words
+from hcs_daemon.publish.palette import BAD, CONTROL_GREY, DEMONSTRATION, INK, WITHHELD, channel_colours
 from hcs_daemon.publish.pictures import blend, draw_well, mass_levels, outline, stretch
 from hcs_daemon.publish.studio import WellPicture
 from hcs_daemon.publish.well_page import Page, lay_out
@@ -195,7 +195,9 @@ def test_an_explanation_that_holds_is_outlined_in_white_around_its_place() -> No
 
 
 def test_an_explanation_that_fails_its_checks_is_not_outlined() -> None:
-    failed, plain = explained_picture(passed=False), explained_picture(positive=False)
+    failed = explained_picture(passed=False)
+    # the same channels in the composite, and no outlines
+    plain = replace(explained_picture(explanation=None), attribution=None)
     inside = next(
         item.inside for item in lay_out(failed).items if isinstance(item, Image) and item.source == "composite"
     )
@@ -207,6 +209,16 @@ def test_an_explanation_that_fails_its_checks_is_not_outlined() -> None:
     assert Rect(tag.x - where.x, tag.y - where.y, tag.width, tag.height).holds(
         Rect(columns.min(), rows.min(), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1)
     )  # and nothing else is drawn
+
+
+def test_bars_of_an_explanation_that_fails_have_no_colour() -> None:
+    for passed in (True, False):
+        picture = explained_picture(passed=passed)
+        page, pixels = lay_out(picture), decoded(draw_well(picture))
+        for bar in (item for item in page.items if isinstance(item, Bar)):
+            box = cut(pixels, bar.rect)
+            assert (box == COLOURS[bar.channel]).all(axis=2).any() == passed, bar.channel
+            assert (box == WITHHELD).all(axis=2).any() != passed, bar.channel
 
 
 POSITIVE = arrays(np.float32, (6, 7), elements=st.floats(0, 100, width=32))

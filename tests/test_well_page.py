@@ -13,6 +13,7 @@ from fakes import CHANNELS
 from hcs_daemon.publish.documents import DEMONSTRATION
 from hcs_daemon.publish.lettering import line_height, width
 from hcs_daemon.publish.page import SMALL, Bar, Block, Image, Item, Rect, Strip, Words
+from hcs_daemon.publish.palette import WITHHELD
 from hcs_daemon.publish.schemas import ContentEntry, LackingEntry, QualityEntry, SitesEntry
 from hcs_daemon.publish.studio import WellPicture
 from hcs_daemon.publish.well_page import MIDDLE_PX, Page, lay_out
@@ -324,6 +325,25 @@ def test_checks_of_a_version_that_named_none_are_not_marked() -> None:
     assert "the checks failed" in words_of(page, "failed check")
     assert "\N{BALLOT X}" not in all_words(page)
     assert "\N{CHECK MARK}" not in all_words(page)
+
+
+def test_shares_of_a_failed_explanation_are_hollow_and_choose_no_channels() -> None:
+    page = lay_out(explained_picture(passed=False))
+    assert words_of(page, "shares heading") == "Channel shares: checks failed"
+    assert not any(bar.holds for bar in bars(page).values())
+    greyed = [item for item in page.items if isinstance(item, Words) and item.role == "value Mito"]
+    assert [(item.lines, item.colour) for item in greyed] == [(("+2.40",), WITHHELD)]
+    assert page.composite == (0, 1, 2)
+    assert "the first three channels" in words_of(page, "composite caption")
+    held = lay_out(explained_picture())
+    assert words_of(held, "shares heading") == "Channel shares"
+    assert all(bar.holds for bar in bars(held).values())
+
+
+def test_arithmetic_is_no_check_of_an_explanation_that_holds() -> None:
+    checks = words_of(lay_out(explained_picture()), "checks")
+    assert "completeness error" in checks
+    assert "efficiency" not in checks
 
 
 def test_how_much_of_the_map_lies_on_cells_stands_beside_how_much_they_cover() -> None:

@@ -82,7 +82,10 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One channel's share. zero, end, whisker (from, to; None where no spread is known): columns of the page."""
+    """One channel's share. zero, end, whisker (from, to; None where no spread is known): columns of the page.
+
+    holds: whether the explanation does; drawn hollow and grey where not.
+    """
 
     rect: Rect
     channel: str
@@ -90,6 +93,7 @@ class Bar:
     zero: int
     end: int
     whisker: tuple[int, int] | None
+    holds: bool = True
 
 
 @dataclass(frozen=True, slots=True)

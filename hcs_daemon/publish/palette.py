@@ -13,6 +13,8 @@ PAPER: Colour = (255, 255, 255)
 INK: Colour = (31, 35, 43)
 FAINT: Colour = (92, 97, 107)
 RULE: Colour = (170, 174, 182)
+WITHHELD: Colour = (128, 132, 140)
+"""Of what is shown and does not hold."""
 GOOD: Colour = (20, 110, 70)
 WARNING: Colour = (150, 78, 0)
 BAD: Colour = (168, 42, 20)

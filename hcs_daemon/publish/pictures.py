@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from hcs_daemon.publish.lettering import font, line_height, width
 from hcs_daemon.publish.page import Bar, Block, Image, Item, Rect, Strip, Words
-from hcs_daemon.publish.palette import BAD, CONTROL_GREY, INK, PAPER, RULE, TAG, Colour, channel_colours
+from hcs_daemon.publish.palette import BAD, CONTROL_GREY, INK, PAPER, RULE, TAG, WITHHELD, Colour, channel_colours
 from hcs_daemon.publish.panels import AttributionPanels
 from hcs_daemon.publish.studio import WellPicture, own_range
 from hcs_daemon.publish.well_page import (
@@ -144,13 +144,15 @@ class _Painter:
         rect = bar.rect
         inset = max(3, rect.height // 5)
         left, right = sorted((bar.zero, bar.end))
-        self._pen.rectangle((left, rect.y + inset, right, rect.bottom - 1 - inset), bar.colour)
+        fill, ink = (bar.colour, INK) if bar.holds else (PAPER, WITHHELD)
+        box = (left, rect.y + inset, right, rect.bottom - 1 - inset)
+        self._pen.rectangle(box, fill, outline=None if bar.holds else ink)
         self._pen.line((bar.zero, rect.y, bar.zero, rect.bottom - 1), INK)
         if bar.whisker is not None:
             middle = rect.y + rect.height // 2
-            self._pen.line((bar.whisker[0], middle, bar.whisker[1], middle), INK, 2)
+            self._pen.line((bar.whisker[0], middle, bar.whisker[1], middle), ink, 2)
             for end in bar.whisker:
-                self._pen.line((end, middle - 4, end, middle + 4), INK)
+                self._pen.line((end, middle - 4, end, middle + 4), ink)
 
     def _strip(self, strip: Strip) -> None:
         rect = strip.rect

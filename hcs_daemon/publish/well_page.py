@@ -36,6 +36,7 @@ from hcs_daemon.publish.palette import (
     PAPER,
     TAG,
     WARNING,
+    WITHHELD,
     Colour,
     channel_colours,
 )
@@ -114,10 +115,10 @@ def lay_out(picture: WellPicture) -> Page:
 
 
 def composite_channels(picture: WellPicture) -> tuple[int, ...]:
-    """The three channels with the largest share of either sign, largest first; unexplained, the first three."""
+    """The three channels with the largest share of either sign, largest first; without shares that hold, the first."""
     channels = picture.result.channels
     found = well_words.explained(picture)
-    if found is None:
+    if found is None or fails_checks(picture):
         return tuple(range(len(channels)))[:COMPOSITE_CHANNELS]
     shares = [abs(found.channel_shapley.get(channel, 0.0)) for channel in channels]
     return tuple(sorted(range(len(channels)), key=lambda index: -shares[index])[:COMPOSITE_CHANNELS])
@@ -271,7 +272,8 @@ def _composite_caption(picture: WellPicture) -> str:
     if len(channels) <= COMPOSITE_CHANNELS:
         why = "all channels"
     else:
-        why = "the largest shares" if well_words.explained(picture) else "the first three channels"
+        by_shares = well_words.explained(picture) is not None and not fails_checks(picture)
+        why = "the largest shares" if by_shares else "the first three channels"
     return f"Site {picture.panels.site}: {named} ({why})."
 
 
@@ -424,7 +426,9 @@ def _shares(column: Column, picture: WellPicture) -> None:
     explanation, found = picture.result.explanation, well_words.explained(picture)
     if explanation is None or found is None:
         return
-    column.say("shares heading", ["Channel shares"], HEADING, bold=True)
+    holds = not fails_checks(picture)
+    heading = "Channel shares" if holds else "Channel shares: checks failed"
+    column.say("shares heading", [heading], HEADING, bold=True, colour=INK if holds else BAD)
     whiskers = f"; whiskers: {_spread(found)[1]}" if _spread(found)[0] else ""
     change = well_words.share(found.change.to - found.change.from_, None)
     column.paragraph(
@@ -436,7 +440,7 @@ def _shares(column: Column, picture: WellPicture) -> None:
         most=9,
     )
     column.gap(8)
-    _bars(column, picture, found)
+    _bars(column, picture, found, holds=holds)
     column.gap(8)
     _checks(column, found.checks)
 
@@ -458,7 +462,7 @@ def _checks(column: Column, checks: ChecksEntry) -> None:
     column.paragraph("on cells", well_words.on_cells(checks), SMALL, colour=FAINT)
 
 
-def _bars(column: Column, picture: WellPicture, found: SiteExplanationEntry) -> None:
+def _bars(column: Column, picture: WellPicture, found: SiteExplanationEntry, *, holds: bool) -> None:
     channels = [channel for channel in picture.result.channels if channel in found.channel_shapley]
     colours = dict(zip(picture.result.channels, channel_colours(picture.result.channels), strict=True))
     spread = _spread(found)[0]
@@ -492,13 +496,14 @@ def _bars(column: Column, picture: WellPicture, found: SiteExplanationEntry) -> 
                 axis.at(0.0),
                 axis.at(values[channel]),
                 (axis.at(low), axis.at(high)) if channel in spread else None,
+                holds,
             ),
             Words(
                 Rect(axis.x + axis.room + 12, y, said_px, row_px),
                 f"value {channel}",
                 (elide(said[channel], said_px, SMALL),),
                 SMALL,
-                colour=FAINT,
+                colour=FAINT if holds else WITHHELD,
                 pad=_to_middle(row_px, SMALL),
                 align="right",
             ),

@@ -176,11 +176,13 @@ def explained(picture: WellPicture) -> SiteExplanationEntry | None:
 
 
 def checks(found: ChecksEntry) -> list[tuple[str, bool | None]]:
-    """Each check with its numbers, and whether it holds; None where a version before did not name those that failed."""
+    """Each check with its numbers, and whether it holds; None where a version before did not name those that failed.
+
+    The efficiency error is among them only where it fails.
+    """
     failed = set(found.failed)
     said = [
         ("completeness", f"completeness error {_percent(found.completeness_error)} ({_limit(COMPLETENESS_LIMIT)})"),
-        ("efficiency", f"efficiency error {_percent(found.efficiency_error)} ({_limit(EFFICIENCY_LIMIT)})"),
         (
             "deletion",
             f"deletion {_number(found.deletion_auc)} {_compared(found)} random {_number(found.random_deletion_auc)}",
@@ -190,6 +192,9 @@ def checks(found: ChecksEntry) -> list[tuple[str, bool | None]]:
         beside = "hardly above" if "insertion" in failed else "above"
         words = f"insertion {_number(found.insertion_auc)} {beside} deletion {_number(found.deletion_auc)}"
         said.append(("insertion", words))
+    if "efficiency" in failed:  # arithmetic that holds by construction says nothing for an explanation
+        words = f"efficiency error {_percent(found.efficiency_error)} ({_limit(EFFICIENCY_LIMIT)})"
+        said.insert(1, ("efficiency", words))
     numbered = {name for name, _ in said}
     said += [(name, _FAILED.get(name, name)) for name in found.failed if name not in numbered]
     unnamed = not (found.passed or failed)
