@@ -13,7 +13,7 @@ from fakes import CHANNELS
 from hcs_daemon.publish.documents import DEMONSTRATION
 from hcs_daemon.publish.lettering import line_height, width
 from hcs_daemon.publish.page import SMALL, Bar, Block, Image, Item, Rect, Strip, Words
-from hcs_daemon.publish.palette import WITHHELD
+from hcs_daemon.publish.palette import GOOD, INK, WITHHELD
 from hcs_daemon.publish.schemas import ContentEntry, LackingEntry, QualityEntry, SitesEntry
 from hcs_daemon.publish.studio import WellPicture
 from hcs_daemon.publish.well_page import MIDDLE_PX, Page, lay_out
@@ -338,6 +338,18 @@ def test_shares_of_a_failed_explanation_are_hollow_and_choose_no_channels() -> N
     held = lay_out(explained_picture())
     assert words_of(held, "shares heading") == "Channel shares"
     assert all(bar.holds for bar in bars(held).values())
+
+
+def test_an_explanation_of_a_well_unlike_anything_seen_is_said_to_be_no_finding() -> None:
+    unlike = verdict().model_copy(update={"label": "unlike", "nearest": "mito_fragmented", "hit": False})
+    said = "What the network leans to, mito_fragmented, and no finding about these cells."
+    for prediction, is_unlike in ((unlike, True), (verdict(), False)):
+        page = lay_out(explained_picture(prediction=prediction))
+        for role in ("outline caption", "shares caption"):
+            assert words_of(page, role).startswith(said) == is_unlike
+        heading = next(item for item in page.items if isinstance(item, Words) and item.role == "checks")
+        assert heading.lines == ("Checks passed",)
+        assert heading.colour == (INK if is_unlike else GOOD)
 
 
 def test_arithmetic_is_no_check_of_an_explanation_that_holds() -> None:

@@ -283,7 +283,8 @@ def _outline_caption(picture: WellPicture) -> str:
         smoothing = f"{SMOOTHING_UM:g} µm" if page_scale(picture) else f"{100 * SMOOTHING_SHARE:g} % of the field"
         contrast = f"“{explanation.target}” against “{explanation.against}”" if explanation else "the verdict"
         return (
-            f"Outlined is what speaks for {contrast}: the smallest areas with {100 * INNER_MASS:.0f} % (thick) and "
+            f"{well_words.leaning(picture.result)}Outlined is what speaks for {contrast}: "
+            f"the smallest areas with {100 * INNER_MASS:.0f} % (thick) and "
             f"{100 * OUTER_MASS:.0f} % (thin) of the positive attribution over all channels, smoothed by {smoothing}. "
             "On empty ground it is what the references have there and this site lacks."
         )
@@ -433,7 +434,8 @@ def _shares(column: Column, picture: WellPicture) -> None:
     change = well_words.share(found.change.to - found.change.from_, None)
     column.paragraph(
         "shares caption",
-        f"What each channel adds to the log-odds of “{explanation.target}” against “{explanation.against}”, "
+        f"{well_words.leaning(picture.result)}What each channel adds to the log-odds of "
+        f"“{explanation.target}” against “{explanation.against}”, "
         f"in all {change}{whiskers}",
         SMALL,
         colour=FAINT,
@@ -442,7 +444,7 @@ def _shares(column: Column, picture: WellPicture) -> None:
     column.gap(8)
     _bars(column, picture, found, holds=holds)
     column.gap(8)
-    _checks(column, found.checks)
+    _checks(column, found.checks, neutral=bool(well_words.leaning(picture.result)))
 
 
 def _spread(found: SiteExplanationEntry) -> tuple[Mapping[str, float], str]:
@@ -452,10 +454,11 @@ def _spread(found: SiteExplanationEntry) -> tuple[Mapping[str, float], str]:
     return found.channel_error or {}, "standard error of the sampling"
 
 
-def _checks(column: Column, checks: ChecksEntry) -> None:
-    """Whether the explanation holds, and each check with a sign and its numbers."""
+def _checks(column: Column, checks: ChecksEntry, *, neutral: bool) -> None:
+    """Whether the explanation holds, and each check with a sign and its numbers. neutral: to hold is no good news."""
     words = "Checks passed" if checks.passed else "Checks FAILED"
-    column.say("checks", [words], SMALL, bold=True, colour=GOOD if checks.passed else BAD)
+    good = INK if neutral else GOOD
+    column.say("checks", [words], SMALL, bold=True, colour=good if checks.passed else BAD)
     for said, holds in well_words.checks(checks):
         sign = "" if holds is None else HELD if holds else FAILED
         column.paragraph("checks", sign + said, SMALL, colour=BAD if holds is False else FAINT)

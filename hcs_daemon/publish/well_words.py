@@ -94,6 +94,14 @@ def novelty(result: WellResult) -> str:
     return f"nearest {prediction.first} {share:.2f} · {distance}"
 
 
+def leaning(result: WellResult) -> str:
+    """What an explanation of a well that is unlike all that the model has seen is worth; "" for any other."""
+    prediction = result.prediction
+    if prediction is None or prediction.label != UNLIKE:
+        return ""
+    return f"What the network leans to, {prediction.first}, and no finding about these cells. "
+
+
 def own_probabilities(result: WellResult) -> list[float]:
     """Each site's own probability of the well's nearest class: the softmax of its logits."""
     label = result.prediction.first if result.prediction else None
