@@ -11,7 +11,7 @@ from fakes import CHANNELS, Easel
 from hcs_daemon.plate import SiteId, WellId, WellPosition
 from hcs_daemon.publish.documents import WellDraft, well_result
 from hcs_daemon.publish.panels import SitePanels
-from hcs_daemon.publish.schemas import WellResult
+from hcs_daemon.publish.schemas import ContentEntry, WellResult
 from hcs_daemon.publish.studio import (
     AT_ONCE,
     ENOUGH_CONTROLS,
@@ -260,23 +260,55 @@ def test_a_well_that_was_not_explained_is_shown_beside_the_nearest_control_of_it
     room.draw_all()
     # a control is not its own control
     assert controls_beside(room) == {
-        "A01": "control by its verdict, well A02 of this plate",
-        "A02": "control by its verdict, well A01 of this plate",
-        "B03": "control by its verdict, well A02 of this plate",
+        "A01": "well A02 of this plate, a control by its verdict",
+        "A02": "well A01 of this plate, a control by its verdict",
+        "B03": "well A02 of this plate, a control by its verdict",
     }
     beside = next(shown.control for (shown,) in room.easel.asked if shown.result.well == "B03")
     assert int(beside.pixels.min()) == 200
 
 
-def test_an_explained_well_keeps_the_reference_of_its_explanation() -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_an_explained_well_is_shown_beside_its_plate_s_control_and_for_want_of_one_the_package_s(
+    *, known: bool
+) -> None:
     room = Room()
-    room.add("A01", picture("A01", control=True))
+    room.add("A01", picture("A01", control=known))
     room.add("B03", replace(picture("B03"), attribution=attribution_of()))
     room.studio.settle(ACQUISITION)
     room.draw_all()
     (shown,) = next(asked for asked in room.easel.asked if asked[0].result.well == "B03")
-    assert shown.control is None
-    assert shown.reference.name == "control, well B11"
+    assert (shown.control is not None) == known
+    found = "well A01 of this plate, a control by its verdict" if known else "control, well B11"
+    assert shown.reference.name == found
+
+
+def in_role(shown: WellPicture, role: str) -> WellPicture:
+    """The same with this role by the plate's layout."""
+    content = ContentEntry(compound="", concentration_um=None, role=role)
+    return replace(shown, result=shown.result.model_copy(update={"content": content}))
+
+
+def test_where_the_layout_names_roles_it_says_which_wells_are_controls() -> None:
+    room = Room()
+    room.add("A01", picture("A01", control=True))  # nothing is known of the layout yet
+    room.add("A02", in_role(picture("A02", control=True), "treatment"))
+    room.add("B03", in_role(picture("B03"), "treatment"))
+    room.add("C04", in_role(picture("C04", 300), "Control"))  # the model calls it something else
+    room.studio.settle(ACQUISITION)
+    room.draw_all()
+    beside = "well C04 of this plate, a control by the layout"
+    assert controls_beside(room) == {"A01": beside, "A02": beside, "B03": beside, "C04": None}
+
+
+def test_where_the_layout_names_controls_they_give_the_contrast() -> None:
+    room = Room()
+    for number, name in enumerate(WELLS[:SAMPLES]):
+        named = number < ENOUGH_CONTROLS
+        shown = picture(name, 100 if named else 500, control=not named)
+        room.add(name, in_role(shown, "control" if named else "treatment"))
+    room.studio.step(0.0)
+    assert room.studio.contrast(ACQUISITION) == dict.fromkeys(CHANNELS, (100.0, 1000.0))
 
 
 def test_a_well_that_is_no_control_any_more_is_not_shown_as_one() -> None:
@@ -297,7 +329,7 @@ def test_the_newest_controls_are_kept_and_only_so_many() -> None:
     room.add("H12", looking(picture("H12"), 0.0))
     room.studio.settle(ACQUISITION)
     room.draw_all()
-    assert controls_beside(room)["H12"] == f"control by its verdict, well {names[1]} of this plate"
+    assert controls_beside(room)["H12"] == f"well {names[1]} of this plate, a control by its verdict"
 
 
 def test_plates_have_a_contrast_each() -> None:

@@ -14,6 +14,7 @@ from hcs_daemon.publish.documents import DEMONSTRATION
 from hcs_daemon.publish.lettering import line_height, width
 from hcs_daemon.publish.page import SMALL, Bar, Block, Image, Item, Rect, Strip, Words
 from hcs_daemon.publish.palette import GOOD, INK, WITHHELD
+from hcs_daemon.publish.panels import ReferencePanels
 from hcs_daemon.publish.schemas import ContentEntry, LackingEntry, QualityEntry, SitesEntry
 from hcs_daemon.publish.studio import WellPicture
 from hcs_daemon.publish.well_page import MIDDLE_PX, Page, lay_out
@@ -221,6 +222,37 @@ def test_the_control_has_the_scale_of_the_site() -> None:
     page = lay_out(explained_picture())
     assert image(page, "reference").rect.width == 240  # 60 pixels of 4 µm at 1 µm a pixel of the page
     assert "control, well B11" in words_of(page, "reference caption")
+
+
+def test_the_reference_is_said_to_be_of_the_plate_or_of_the_package() -> None:
+    picture = explained_picture()
+    caption = words_of(lay_out(picture), "reference caption")
+    assert caption.startswith("No control of this plate is at hand; from the model package: control, well B11 (")
+    control = ReferencePanels(site_panels_of().pixels, 4.0, "well C04 of this plate, a control by the layout")
+    caption = words_of(lay_out(replace(picture, control=control)), "reference caption")
+    assert caption.startswith(
+        "Nearest control: well C04 of this plate, a control by the layout (its centre, same colours"
+    )
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        (
+            "mean over 3 control sites: well A02 of simulated plate T1; well A08 of simulated plate T1; well B04 of T2",
+            "control, wells A02, A08 of simulated plate T1; well B04 of T2, from the model package",
+        ),
+        (
+            "mean over 1 er stress site: well A11 of plate P1, as er stress",
+            "er stress, well A11 of plate P1, from the model package",
+        ),
+        ("mean over 2 control sites: site 1 in r.npz; x", "control, site 1 in r.npz; x, from the model package"),
+        ("one control site", "one control site"),
+    ],
+)
+def test_what_the_explanation_compares_with_is_named(reference: str, said: str) -> None:
+    found = explanation().model_copy(update={"reference": reference})
+    assert words_of(lay_out(explained_picture(explanation=found)), "compared with") == f"Compared with: {said}"
 
 
 def test_of_a_control_with_a_larger_field_the_centre_is_shown() -> None:

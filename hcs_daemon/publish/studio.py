@@ -1,7 +1,7 @@
 """Drawings on their way: what waits for the plate's contrast, what is being drawn, what must be asked for again.
 
 A plate's pictures share one contrast, so that two wells can be compared by eye. It is taken from the first sites to be
-drawn, preferably those whose verdict is the control's, and then fixed. A result never waits for any of this.
+drawn, preferably those of control wells, and then fixed. A result never waits for any of this.
 """
 
 from collections import deque
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hcs_daemon.plate import AcquisitionId, WellId
+from hcs_daemon.publish.drift import CONTROL_ROLE
 from hcs_daemon.publish.panels import AttributionPanels, ReferencePanels, SitePanels
 from hcs_daemon.publish.schemas import WellResult
 from hcs_daemon.records import SiteWanted
@@ -40,8 +41,7 @@ class WellPicture:
     """Everything that a well's picture shows.
 
     rejections: in words, a line a rejected file of the well. panels: None when there are no pixels to show; then
-    `problem` may say why. contrast: the plate's. control: a site of another well of the plate, for want of an
-    explanation's reference.
+    `problem` may say why. contrast: the plate's. control: a site of another well of the plate, stained on the same day.
     """
 
     result: WellResult
@@ -54,9 +54,9 @@ class WellPicture:
 
     @property
     def reference(self) -> ReferencePanels | None:
-        """What the site is shown beside: the explanation's reference, else a control of the plate."""
+        """What the site is shown beside: a control of its plate, else the explanation's reference, of the package."""
         found = self.attribution
-        if found is None:
+        if self.control is not None or found is None:
             return self.control
         return ReferencePanels(found.reference, found.reference_um_per_px, found.reference_name)
 
@@ -73,9 +73,10 @@ class Drawn:
 @dataclass(slots=True)
 class _Plate:
     contrast: Contrast | None = None
-    samples: list[tuple[bool, dict[str, tuple[float, float]]]] = field(default_factory=list)
+    samples: list[tuple[WellResult, dict[str, tuple[float, float]]]] = field(default_factory=list)
     waiting: dict[WellId, WellPicture] = field(default_factory=dict)
     controls: dict[WellId, WellPicture] = field(default_factory=dict)
+    with_role: set[WellId] = field(default_factory=set)
     last_s: float = 0.0
 
 
@@ -129,6 +130,7 @@ class Studio:
             self._ready.append((well, picture))
             return
         plate = self._plate(well.acquisition)
+        self._learn_role(plate, well, picture.result)
         self._sample(plate, picture)
         self._keep_control(plate, well, picture)
         plate.last_s = now_s
@@ -218,33 +220,46 @@ class Studio:
             channel: own_range(pixels)
             for channel, pixels in zip(picture.result.channels, picture.panels.pixels, strict=True)
         }
-        plate.samples.append((self._is_control(picture.result), ranges))
+        plate.samples.append((picture.result, ranges))
+
+    def _learn_role(self, plate: _Plate, well: WellId, result: WellResult) -> None:
+        """Whether the layout names roles is known by the wells that come: those kept until then are held against it."""
+        if _role(result):
+            plate.with_role.add(well)
+        else:
+            plate.with_role.discard(well)
+        for other in [other for other, kept in plate.controls.items() if not self._is_control(plate, kept.result)]:
+            del plate.controls[other]
 
     def _keep_control(self, plate: _Plate, well: WellId, picture: WellPicture) -> None:
         """The newest ones, and never an older revision of a well."""
         plate.controls.pop(well, None)
-        if self._is_control(picture.result):
+        if self._is_control(plate, picture.result):
             plate.controls[well] = replace(picture, attribution=None)
             if len(plate.controls) > MOST_CONTROLS:
                 del plate.controls[next(iter(plate.controls))]
 
-    def _is_control(self, result: WellResult) -> bool:
+    def _is_control(self, plate: _Plate, result: WellResult) -> bool:
+        """By the layout where it names roles, else by the verdict."""
+        if plate.with_role:
+            return _role(result) == CONTROL_ROLE
         return result.prediction is not None and result.prediction.label == self._control_class
 
     def _with_control(self, well: WellId, picture: WellPicture) -> WellPicture:
-        """Beside a well without an explanation, the control of another well that is nearest by the embedding."""
-        others = {other: found for other, found in self._plate(well.acquisition).controls.items() if other != well}
-        if picture.attribution is not None or picture.panels is None or not others:
+        """With the control of another well of the plate that is nearest by the embedding."""
+        plate = self._plate(well.acquisition)
+        others = {other: found for other, found in plate.controls.items() if other != well}
+        if picture.panels is None or not others:
             return picture
         own = _embedding(picture.result)
         nearest = min(others, key=lambda other: float(np.linalg.norm(_embedding(others[other].result) - own)))
         panels = others[nearest].panels
         assert panels is not None
-        name = f"control by its verdict, well {nearest.stem} of this plate"
+        name = f"well {nearest.stem} of this plate, a control by {'the layout' if plate.with_role else 'its verdict'}"
         return replace(picture, control=ReferencePanels(panels.pixels, panels.um_per_px, name))
 
     def _fix(self, plate: _Plate) -> None:
-        controls = [ranges for control, ranges in plate.samples if control]
+        controls = [ranges for result, ranges in plate.samples if self._is_control(plate, result)]
         chosen = controls if len(controls) >= ENOUGH_CONTROLS else [ranges for _, ranges in plate.samples]
         plate.contrast = {
             channel: (
@@ -275,6 +290,11 @@ class Studio:
             picture, wanted = self._without_pixels.pop(well)
             asked += self.ask(well, picture, wanted)
         return asked
+
+
+def _role(result: WellResult) -> str:
+    """By the layout, in small letters; "" where it says none."""
+    return "" if result.content is None else result.content.role.casefold()
 
 
 def _embedding(result: WellResult) -> NDArray[np.float64]:

@@ -345,12 +345,19 @@ def _reference(column: Column, picture: WellPicture) -> None:
     column.gap(6)
     column.paragraph(
         "reference caption",
-        f"Reference: {reference.name} ({cut}same colours, {same}).",
+        f"{_whose(picture)}: {reference.name} ({cut}same colours, {same}).",
         SMALL,
         colour=FAINT,
-        most=4,
+        most=6,
     )
     column.gap(16)
+
+
+def _whose(picture: WellPicture) -> str:
+    """Where the reference is from: stained with the site, or on another day."""
+    if picture.control is not None:
+        return "Nearest control"
+    return "No control of this plate is at hand; from the model package"
 
 
 def _grid(column: Column, picture: WellPicture) -> None:
@@ -441,6 +448,7 @@ def _shares(column: Column, picture: WellPicture) -> None:
         colour=FAINT,
         most=9,
     )
+    column.paragraph("compared with", well_words.compared_with(explanation), SMALL, colour=FAINT, most=4)
     column.gap(8)
     _bars(column, picture, found, holds=holds)
     column.gap(8)

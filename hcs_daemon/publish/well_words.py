@@ -1,5 +1,6 @@
 """A well's result in words, as they stand on its page."""
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from hcs_daemon.publish.documents import DEMONSTRATION, shown_site
 from hcs_daemon.publish.lettering import DASH, MINUS
-from hcs_daemon.publish.schemas import ChecksEntry, SiteExplanationEntry, WellResult
+from hcs_daemon.publish.schemas import ChecksEntry, ExplanationEntry, SiteExplanationEntry, WellResult
 from hcs_daemon.publish.studio import WellPicture
 from hcs_daemon.records import COMPLETENESS_LIMIT, EFFICIENCY_LIMIT
 from hcs_daemon.terminal import counted
@@ -181,6 +182,26 @@ def explained(picture: WellPicture) -> SiteExplanationEntry | None:
         return next((entry for entry in explanation.sites if entry.site == picture.panels.site), None)
     wanted = shown_site(picture.result)
     return next((entry for entry in explanation.sites if entry.site == wanted), explanation.sites[0])
+
+
+def compared_with(explanation: ExplanationEntry) -> str:
+    """Which sites of the model package stand for what is absent: their wells counted up, plate by plate."""
+    said = _MEAN_OVER.fullmatch(explanation.reference)
+    if said is None:  # the wording of another version
+        return f"Compared with: {explanation.reference}"
+    wells: dict[str, list[str]] = {}
+    for name in said["names"].split("; "):
+        found = _WELL_OF.fullmatch(name.removesuffix(f", as {said['class']}"))
+        wells.setdefault(found["plate"] if found else name, []).extend([found["well"]] if found else [])
+    places = [
+        f"{'wells' if len(names) > 1 else 'well'} {', '.join(names)} of {plate}" if names else plate
+        for plate, names in wells.items()
+    ]
+    return f"Compared with: {said['class']}, {'; '.join(places)}, from the model package"
+
+
+_MEAN_OVER = re.compile(r"mean over \d+ (?P<class>.+?) sites?: (?P<names>.+)")
+_WELL_OF = re.compile(r"well (?P<well>\S+) of (?P<plate>.+)")
 
 
 def checks(found: ChecksEntry) -> list[tuple[str, bool | None]]:
