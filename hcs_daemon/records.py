@@ -401,7 +401,7 @@ class ModelFacts:
 
     classes: empty, and control_class too, for a model that only embeds: its wells have no verdict. novelty: how unlike
     its training wells a well is; None where its package does not know. randomisation: whether its explanations tell of
-    what it learned; None where nothing is explained.
+    what it learned; None where nothing is explained. warnings: of its package.
     """
 
     name: str
@@ -418,6 +418,7 @@ class ModelFacts:
     demonstration: bool
     novelty: Novelty | None = None
     randomisation: Randomisation | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,6 +239,12 @@ def test_a_demonstration_model_says_so_first_in_every_result() -> None:
     assert found["model"]["demonstration"] is True
 
 
+def test_what_its_package_warns_of_stands_in_every_result() -> None:
+    facts = replace(FACTS, warnings=("it does no better than guessing",))
+    found = written(draft_of(closed_well(warnings=("something else",))), facts=facts)
+    assert found["warnings"] == ["the model package warns: it does no better than guessing", "something else"]
+
+
 def test_a_site_of_which_the_model_gave_nothing_is_named_and_its_planes_were_not_analysed() -> None:
     found = written(draft_of(closed_well(sites=(1, 2)), {2: "the model's output is not finite"}))
     assert found["sites"]["failed"] == [2]

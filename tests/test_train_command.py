@@ -82,6 +82,26 @@ def test_a_copied_plate_is_told_with_its_wells(plate: Path, capsys: pytest.Captu
         assert "26 of those held out are known from learning" in words
 
 
+def test_a_network_no_better_than_guessing_warns_wherever_it_is_used(
+    plate: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = (plate / "all.csv").read_text("utf-8").splitlines()
+    wells = [row.split(",")[0] for row in rows[1:]]
+    mixed = np.random.default_rng(0).permutation(len(wells)) % 2
+    lines = [f"{well},{'odd' if odd else 'plain'},treatment" for well, odd in zip(wells, mixed, strict=True)]
+    (plate / "mixed.csv").write_text("\n".join(["well,phenotype,role", *lines, ""]), "utf-8")
+    given = arguments(plate, "guessing", classes="phenotype")
+    given[given.index("--layout") + 1] = str(plate / "mixed.csv")
+    assert main([*given, "--control", "plain"]) == 0
+    said = capsys.readouterr().out
+    warning = "it does no better than guessing"
+    assert f"warning: {warning}" in said
+    assert "always naming " in (plate / "guessing" / "card.md").read_text("utf-8")
+    assert any(words.startswith(warning) for words in read_manifest(plate / "guessing").warnings)
+    assert main(["model", "show", str(plate / "guessing")]) == 0
+    assert f"WARNING      {warning}" in capsys.readouterr().out
+
+
 @contextmanager
 def _silent(_what: str) -> Iterator[Callable[[int, int], None]]:
     yield lambda _done, _total: None

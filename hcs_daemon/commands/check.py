@@ -16,7 +16,7 @@ from hcs_daemon.commands import incoming_words
 from hcs_daemon.commands.incoming import look_into
 from hcs_daemon.commands.settings_words import settings_words
 from hcs_daemon.config import Expect, Http, Settings, load_settings
-from hcs_daemon.device.inference import choose_device
+from hcs_daemon.device.inference import Network, choose_device
 from hcs_daemon.device.manifest import Manifest, check_covers, package_folder, read_manifest, scale_problem
 from hcs_daemon.device.package import Package, load_package, run_selftest
 from hcs_daemon.device.randomisation import randomised_words
@@ -176,6 +176,7 @@ def _model(settings: Settings) -> str:
         ]
     else:
         lines.append("it gives no verdict, only profiles: no well is a hit, and nothing is explained")
+    lines += [f"WARNING: {words}" for words in manifest.warnings]
     if manifest.demonstration:
         lines.append("for DEMONSTRATION only: what it says of real cells means nothing")
     return _below(lines)
@@ -215,16 +216,13 @@ def _explain(settings: Settings, loaded: Callable[[], Package]) -> str | list[st
     with suppress(HcsError):
         if not _manifest(settings).classes:
             return f"nothing is explained: the model gives no verdict{pictures}"
-        if settings.explain.policy != "none":
-            return [said + pictures, _randomised(loaded())]
-    return said + pictures
-
-
-def _randomised(package: Package) -> str:
-    try:
-        return f"tried with random weights: {randomised_words(package)}"
-    except Exception as error:  # noqa: BLE001 (a foreign program may raise anything; `run` would say so of each)
-        return f"no map can be made: the network raised {type(error).__name__}: {str(error)[:200]}"
+    if settings.explain.policy == "none":
+        return said + pictures
+    telemetry = Telemetry(__version__)
+    device = choose_device(settings.model.device, telemetry)
+    facts = Network(loaded(), device, telemetry, explain=True, method=settings.explain.method).facts
+    assert facts.randomisation is not None
+    return [said + pictures, f"tried with random weights: {randomised_words(facts.randomisation)}"]
 
 
 def _results(settings: Settings) -> str:

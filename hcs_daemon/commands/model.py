@@ -68,11 +68,23 @@ def _say_verified(loaded: "Package", tolerance: float) -> None:
         rate, least = loaded.novelty.false_alarm_rate, loaded.novelty.threshold
         say(f"novelty     wells further than {least:.3g} from its own are unlike them, {100 * rate:g} % by mistake")
     if manifest.classes:
-        from hcs_daemon.device.randomisation import randomised_words  # noqa: PLC0415 (torch takes two seconds)
-
-        say(f"randomised  {randomised_words(loaded)}")
+        say(f"randomised  {_randomised(loaded)}")
     for note in loaded.notes:
         say(f"note        {note}")
+
+
+def _randomised(loaded: "Package") -> str:
+    """What becomes of its answers and maps on the CPU when its weights are randomised."""
+    import torch  # noqa: PLC0415 (two seconds)
+
+    from hcs_daemon.device.randomisation import randomise, randomised_words, untried  # noqa: PLC0415
+    from hcs_daemon.device.tiling import Tiler  # noqa: PLC0415
+
+    device = torch.device("cpu")
+    try:
+        return randomised_words(randomise(loaded, Tiler(loaded.manifest, device), device))
+    except Exception as error:  # noqa: BLE001 (a foreign program may raise anything; a start would say so of each map)
+        return randomised_words(untried(error))
 
 
 def describe(manifest: Manifest, folder: Path) -> list[str]:
@@ -87,6 +99,7 @@ def describe(manifest: Manifest, folder: Path) -> list[str]:
         *_class_lines(manifest, references),
         f"weights      SHA-256 {manifest.weights_sha256}",
     ]
+    lines += [f"WARNING      {words}" for words in manifest.warnings]
     if manifest.demonstration:
         lines.insert(1, "             for DEMONSTRATION only: what it says of real cells means nothing")
     return lines

@@ -25,9 +25,11 @@ def train_package(order: Order, config: Path) -> int:
 def _tell(made: Made, order: Order) -> None:
     report = made.report
     say(f"wells held out with the right class: {share(report.right)}")
+    name, largest = report.largest
+    say(f"always naming {name}: {largest.value:.3f}; balanced accuracy {report.own.balanced:.3f}: {report.own.verdict}")
     before, after = (calibration_error(values, report.labels) for values in (report.before, report.after))
     say(f"calibration error: {before:.3f} before, {after:.3f} after calibration")
-    say(f"shuffled labels: {report.shuffled.verdict}")
+    say(f"shuffled labels: {report.shuffled_verdict}")
     say(f"position only: {report.by_place.verdict}")
     for warning in report.warnings:
         say(f"warning: {warning}")

@@ -12,7 +12,7 @@ from hcs_daemon.config import Settings
 from hcs_daemon.device.attribution import Explainer
 from hcs_daemon.device.manifest import package_folder
 from hcs_daemon.device.package import Package, load_package, run_selftest
-from hcs_daemon.device.randomisation import randomise
+from hcs_daemon.device.randomisation import randomise, untried
 from hcs_daemon.device.tiling import Tiler, tensor_step, tiles_at_once
 from hcs_daemon.errors import SettingsError
 from hcs_daemon.records import (
@@ -80,6 +80,7 @@ class Network:
             container=manifest.container,
             demonstration=manifest.demonstration,
             novelty=package.novelty,
+            warnings=manifest.warnings,
         )
         self._move_to(device)
         if self._explains:
@@ -237,16 +238,23 @@ class Network:
         except Exception as error:  # noqa: BLE001 (a foreign program may raise anything, and its prediction stands)
             return f"the network raised {type(error).__name__}: {str(error)[:200]}"
 
-    def _randomised(self) -> Randomisation | None:
-        """What becomes of the maps when the weights are randomised; None where no map can be made at all."""
+    def _randomised(self) -> Randomisation:
+        """What becomes of the maps when the weights are randomised; what failed there is held against them."""
         try:
-            return randomise(self._package, self._tiler, self._device)
-        except torch.OutOfMemoryError:
+            found = randomise(self._package, self._tiler, self._device)
+        except torch.OutOfMemoryError as error:
             self._telemetry.device_oom.inc()
-            return None
-        except Exception as error:  # noqa: BLE001 (as in `_explained`: each explanation will say so)
-            self._log.warning(Event.EXPLANATION_FAILED, detail=f"the network raised {type(error).__name__}: {error}")
-            return None
+            torch.cuda.empty_cache()
+            found = untried(error)
+        except Exception as error:  # noqa: BLE001 (as in `_explained`)
+            found = untried(error)
+        if found.problem:
+            self._log.warning(
+                Event.EXPLANATION_FAILED,
+                detail=f"with random weights: {found.problem}",
+                hint="every explanation is marked; docs/explanations.md says what is tried",
+            )
+        return found
 
     def _doubted(self, found: Attribution | str) -> Attribution | str:
         """An explanation, marked as failed where the package's explanations do not hold."""

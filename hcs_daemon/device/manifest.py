@@ -64,7 +64,7 @@ class Manifest(_Entry):
 
     tile_px: edge of the square that the network sees, at pixel_size_um micrometres a pixel. classes: empty for a model
     that only embeds; it has no control class and no references then. references: class -> in words, where each of its
-    sites in references.npz comes from. torch: the version that exported it.
+    sites in references.npz comes from. torch: the version that exported it. warnings: of its maker.
     """
 
     schema_: Literal["hcs-daemon/model-package/1"] = Field(SCHEMA, alias="schema")
@@ -91,6 +91,7 @@ class Manifest(_Entry):
     flatfield: Literal["off", "instrument"] = Field(
         "off", description="whether it was trained on images whose uneven light the instrument's profiles took out"
     )
+    warnings: tuple[str, ...] = Field((), description="what speaks against trusting it, in words; in every result too")
     torch: str = Field("", max_length=80, description="the version that exported it; empty where nobody noted it")
     weights_sha256: Digest = Field(description="of model.pt2")
     novelty_sha256: Digest | None = Field(None, description="of novelty.npz; null where there is none")

@@ -77,6 +77,7 @@ from hcs_daemon.vocabulary import FAR_BELOW, PlateState, Used, WellStatus
 
 SATURATED_FLAG = 0.01
 """A channel is flagged when more than this share of its pixels is at full scale: its brightest parts are cut off."""
+PACKAGE_WARNS = "the model package warns"
 DEMONSTRATION = "demonstration model: it was trained on simulated cells, and its verdicts on real ones mean nothing"
 MOST_INTERACTIONS = 10
 _NOT_OF_RESULTS = {"directory", "on_plate_finished", "on_plate_finished_timeout_s"}
@@ -379,6 +380,7 @@ def _quality(channels: Sequence[str], planes: Sequence[PlaneRecord]) -> QualityE
 
 def _warnings(draft: WellDraft, facts: ModelFacts) -> list[str]:
     said = [DEMONSTRATION] if facts.demonstration else []
+    said += [f"{PACKAGE_WARNS}: {words}" for words in facts.warnings]
     said += draft.closed.warnings
     said += _doubts(draft, facts)
     said += [f"site {site} could not be analysed: {words}" for site, words in sorted(draft.failed.items())]

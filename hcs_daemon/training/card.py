@@ -41,8 +41,9 @@ class Report:
 
     labels: (held-out wells,) their class, in the order of the split. before, after: (held-out wells, classes) their
     probabilities, by the raw logits and by calibrated ones; a temperature that served for a well never saw it.
-    learned_right: of each well that was learned from. by_heart: of these, by the network of shuffled labels. twins:
-    wells that show the same pictures. counts: wells of each class to learn, validate, hold out.
+    learned_right: of each well that was learned from. own: the network itself. by_heart: the network of shuffled
+    labels, asked what it was taught. twins: wells that show the same pictures. counts: wells of each class to learn,
+    validate, hold out.
     """
 
     order_seed: int
@@ -63,7 +64,8 @@ class Report:
     temperature: float
     novelty: str
     shuffled: Guess
-    by_heart: Share
+    own: Guess
+    by_heart: Guess
     by_place: Guess
     by_light: Guess
     shapes: Mapping[str, tuple[int, int]]
@@ -78,12 +80,36 @@ class Report:
         return np.asarray(self.before.argmax(axis=1) == self.labels)
 
     @property
+    def shuffled_verdict(self) -> str:
+        """What the network of shuffled labels says: nothing, where it does not even know what it was taught."""
+        if self.shuffled.verdict == "chance" and not self.by_heart.beats_chance:
+            return "cannot tell, it learned nothing by heart"
+        return self.shuffled.verdict
+
+    @property
+    def largest(self) -> tuple[str, Share]:
+        """The class of most wells held out, and how often naming it every time is right."""
+        number = int(np.bincount(self.labels).argmax())
+        return self.classes[number], share(self.labels == number)
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What speaks against trusting the package, in words."""
         found = [
             f"all wells of {name} lie at the plate's edge: what the edge does to cells may be taken for {name}"
             for name in self.edge_only
         ]
+        if not self.own.can_tell:
+            found.append(
+                f"{len(self.labels)} wells held out are too few to tell whether it does better than guessing: give more"
+                " wells, or another plate"
+            )
+        elif not self.own.beats_chance:
+            name, right = self.largest
+            found.append(
+                f"it does no better than guessing: {self.own.right} wells held out have the right class, and always"
+                f" naming {name} is right in {right.hits}: its verdicts mean nothing"
+            )
         if self.by_place.beats_chance:
             found.append(
                 "the classes can be told from the wells' places alone: what differs across the plate (edges, dispensing"
@@ -155,7 +181,10 @@ and no staining measure comes from them. Intervals are Wilson's, 95 %.
 
 ## In short
 
-- Wells held out with the right class: {share(report.right)}
+- Wells held out with the right class: {share(report.right)}; always naming {report.largest[0]}, the largest class, \
+is right in {report.largest[1].value:.3f}
+- Balanced accuracy, the mean of the classes' own shares: {report.own.balanced:.3f}; of a blind guess \
+{report.own.chance:.3f}; {report.own.by_chance:.2g} of random assignments do as well: {report.own.verdict}
 - Calibration error (expected, ten bins): {calibration_error(report.before, report.labels):.3f} before calibration, \
 {calibration_error(report.after, report.labels):.3f} after, over {len(report.labels)} wells
 - Wells unlike all seen: {report.novelty}
@@ -208,14 +237,15 @@ True class (row) and verdict (column), wells held out:
 
 | told by | balanced accuracy | by chance | random assignments that do as well |
 |---|---|---|---|
-| the same network, learned from **shuffled labels** | {_guess(report.shuffled)} |
-| **position only**: row, column, distance to the edge | {_guess(report.by_place)} |
-| position and the well's dark levels | {_guess(report.by_light)} |
+| the same network, learned from **shuffled labels** | {_guess(report.shuffled, report.shuffled_verdict)} |
+| **position only**: row, column, distance to the edge | {_guess(report.by_place, report.by_place.verdict)} |
+| position and the well's dark levels | {_guess(report.by_light, report.by_light.verdict)} |
 
 All three should be chance. The first is of the wells held out, by labels dealt out over all wells; it says something as
-far as that network knows by heart what it was taught: {report.by_heart} of the wells that it learned from. The others
-are of all wells, each by a model that learned from other wells. The network itself, by where on the plate the wells
-held out lie:
+far as that network knows by heart what it was taught: of the wells that it learned from {report.by_heart.right}.
+
+The others are of all wells, each by a model that learned from other wells. The network itself, by where on the plate
+the wells held out lie:
 
 | part of the plate | wells with the right class |
 |---|---|
@@ -293,8 +323,8 @@ def _confusion(report: Report) -> str:
     return _rows((name, *row) for name, row in zip(report.classes, counts.tolist(), strict=True))
 
 
-def _guess(found: Guess) -> str:
-    verdict = found.verdict if found.verdict == "chance" else f"**{found.verdict}**"
+def _guess(found: Guess, words: str) -> str:
+    verdict = words if words == "chance" else f"**{words}**"
     return f"{found.balanced:.3f} | {found.chance:.3f} | {found.by_chance:.2g}: {verdict}"
 
 

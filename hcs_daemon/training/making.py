@@ -26,7 +26,7 @@ from hcs_daemon.records import Pixels
 from hcs_daemon.training.card import Examples, Report, card, draw
 from hcs_daemon.training.controls import Guess, dealt_out, guess, places, told_by
 from hcs_daemon.training.course import Course, attend, well_loss
-from hcs_daemon.training.evaluation import share, softmax
+from hcs_daemon.training.evaluation import softmax
 from hcs_daemon.training.labels import Labels
 from hcs_daemon.training.learning import LabelledSites, Lesson, Recipe, cautious_temperature, site_outputs, threads
 from hcs_daemon.training.network import CellNetwork, Textured
@@ -263,7 +263,8 @@ class _Study:
             temperature=temperature,
             novelty=novelty_words,
             shuffled=guess(self._labels(held, self.shuffled), blind, seed),
-            by_heart=share(known == self._labels(learn, self.shuffled)),
+            own=guess(labels, logits.argmax(axis=1), seed),
+            by_heart=guess(self._labels(learn, self.shuffled), known, seed),
             by_place=self._guess(classes, told_by(spots, classes, seed)),
             by_light=self._guess(classes, told_by(np.hstack([spots, light]), classes, seed)),
             shapes=self.shapes,
@@ -289,6 +290,7 @@ class _Study:
             "classes": self.classes,
             "control_class": self.control,
             "references": said,
+            "warnings": findings.report.warnings,
         }
         first = np.stack([references[name][0] for name in self.classes[:2]]).astype(np.float32)
         pictures = draw(self.order.output, [Examples(name, references[name]) for name in self.classes])
