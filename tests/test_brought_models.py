@@ -195,6 +195,31 @@ def test_check_says_in_words_what_such_models_do(tmp_path: Path, capsys: pytest.
     assert "nothing is explained: the model gives no verdict" in said
 
 
+class WithoutMaps(ChannelMeans):
+    """Gives no feature map."""
+
+    def forward(self, tiles: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Logits and embedding."""
+        return {name: output for name, output in super().forward(tiles).items() if name != "feature_map"}
+
+
+def test_check_and_process_refuse_grad_cam_of_a_package_without_a_feature_map_in_the_same_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = plate(tmp_path, ("A01",))
+    config = config_file(tmp_path, write_tiny_package(tmp_path / "three", WithoutMaps(WEIGHTS, nn.Tanh())))
+    for method, policy, code in (("grad_cam", "per_well", 3), ("grad_cam", "none", 0), ("auto", "per_well", 0)):
+        text = config.read_text("utf-8").partition("[explain]")[0]
+        config.write_text(f'{text}[explain]\nmethod = "{method}"\npolicy = "{policy}"\n', "utf-8")
+        assert check_settings(config) == code
+        checked = capsys.readouterr().err
+        assert main(["process", str(images.parent), "-c", str(config)]) == code
+        processed = capsys.readouterr().err
+        if code:
+            assert "Grad-CAM needs logits that are computed from the feature map; this network gives none" in checked
+            assert checked.splitlines()[-2:] == processed.splitlines()[-2:]
+
+
 def test_the_program_itself_ignores_what_the_model_does_not_use(tmp_path: Path) -> None:
     images = plate(tmp_path, ("A01",))
     (images / name("A01", 4)).write_bytes(b"broken, and of no stain that the model sees")

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from structlog.testing import capture_logs
 from torch import nn
 
 from hcs_daemon.device.inference import Network, choose_device
-from hcs_daemon.records import ExplainTask, Site, SiteWanted
+from hcs_daemon.records import ExplainTask, Randomisation, Site, SiteWanted
 from hcs_daemon.telemetry import Telemetry, parse_metrics
 from model_packages import ChannelMeans, package_of, site_of
 
@@ -175,6 +176,25 @@ def test_a_card_that_runs_out_of_memory_gives_no_explanation_and_goes_on() -> No
     assert metrics()["hcs_device_oom_total"] == 1
 
 
+def test_explanations_of_a_network_that_could_not_be_tried_with_random_weights_do_not_pass() -> None:
+    short = [True]
+    program = ShortOfMemory(ChannelMeans(WEIGHTS), lambda tiles: not (tiles.requires_grad and short))
+    with capture_logs() as logged:
+        device, metrics = network(program, explain=True)
+    short.clear()
+    asked = site()
+    answer = device.explain(ExplainTask(SiteWanted(asked.id, asked.key, "broken", "control"), asked))
+    assert device.facts.randomisation == Randomisation((), None, None, "could not be tried: the card ran out of memory")
+    assert [line["detail"] for line in logged if line["event"] == "explanation.failed"] == [
+        "with random weights: could not be tried: the card ran out of memory"
+    ]
+    assert answer.attribution is not None
+    assert answer.attribution.checks.failed == ("randomisation",)
+    assert metrics()["hcs_device_oom_total"] == 1
+    assert metrics()['hcs_explanations_total{result="failed"}'] == 1
+    assert network()[0].facts.randomisation is None
+
+
 class Unwilling(nn.Module):
     """Gives an answer, and does not let it be followed back."""
 
@@ -189,6 +209,8 @@ def test_a_network_that_cannot_be_explained_still_predicts_and_says_so() -> None
     answer = device.explain(ExplainTask(SiteWanted(asked.id, asked.key, "broken", "control"), asked))
     assert answer.attribution is None
     assert "the network raised RuntimeError" in str(answer.problem)
+    assert device.facts.randomisation is not None
+    assert device.facts.randomisation.problem.startswith("could not be tried: the network raised RuntimeError: ")
     assert device.predict([asked])[0].failure is None
     assert metrics()['hcs_explanations_total{result="failed"}'] == 1
 

@@ -175,6 +175,21 @@ def test_grad_cam_of_logits_beside_the_feature_map_is_refused_in_words() -> None
     assert "another explain.method" in refused.value.hint
 
 
+class WithoutMaps(Looks):
+    """Gives no feature map."""
+
+    def forward(self, tiles: torch.Tensor) -> dict[str, torch.Tensor]:
+        """(n, channels, tile, tile) to the two outputs that a package needs."""
+        return {name: output for name, output in super().forward(tiles).items() if name != "feature_map"}
+
+
+def test_grad_cam_without_a_feature_map_is_refused_in_words() -> None:
+    package = package_of(WithoutMaps())
+    with pytest.raises(PackageError, match="this network gives none") as refused:
+        Explainer(package, Tiler(package.manifest, CPU), CPU, "grad_cam")
+    assert "another explain.method" in refused.value.hint
+
+
 def test_grad_cam_works_on_an_exported_program(tmp_path_factory: pytest.TempPathFactory) -> None:
     package = load_package(write_tiny_package(tmp_path_factory.mktemp("package"), Looks()))
     heat = GradCam().attribute(

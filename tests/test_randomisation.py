@@ -91,8 +91,8 @@ def test_random_weights_with_a_self_test_of_their_own_fail_the_checks_of_explana
     assert answer.attribution is not None
     assert not answer.attribution.checks.passed
     assert "randomisation" in answer.attribution.checks.failed
-    assert "do NOT hold" in randomised_words(package)
     assert device.facts.randomisation is not None
+    assert "do NOT hold" in randomised_words(device.facts.randomisation)
     assert "random weights" in device.facts.randomisation.problem
     assert parse_metrics(telemetry.render().decode())['hcs_explanations_total{result="failed"}'] == 1
 

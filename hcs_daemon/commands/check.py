@@ -6,7 +6,6 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -213,9 +212,8 @@ def _explain(settings: Settings, loaded: Callable[[], Package]) -> str | list[st
         "all": "every site",
     }
     said, pictures = policies[settings.explain.policy], f"; pictures: {settings.results.pictures}"
-    with suppress(HcsError):
-        if not _manifest(settings).classes:
-            return f"nothing is explained: the model gives no verdict{pictures}"
+    if not _manifest(settings).classes:
+        return f"nothing is explained: the model gives no verdict{pictures}"
     if settings.explain.policy == "none":
         return said + pictures
     telemetry = Telemetry(__version__)

@@ -59,10 +59,15 @@ def randomise(package: Package, tiler: Tiler, device: torch.device, method: Meth
     return Randomisation(maps_alike=alike, named=named, named_at_random=by_copies, problem="; ".join(problems))
 
 
-def randomised_words(package: Package) -> str:
-    """The same on the CPU, in words."""
-    device = torch.device("cpu")
-    found = randomise(package, Tiler(package.manifest, device), device)
+def untried(error: Exception) -> Randomisation:
+    """Of a network that could not be asked: its explanations are not to be relied upon either."""
+    out_of_memory = isinstance(error, torch.OutOfMemoryError)
+    why = "the card ran out of memory" if out_of_memory else f"the network raised {type(error).__name__}: {error}"
+    return Randomisation(maps_alike=(), named=None, named_at_random=None, problem=f"could not be tried: {why[:300]}")
+
+
+def randomised_words(found: Randomisation) -> str:
+    """What was found, in a line."""
     if found.problem:
         return f"its explanations do NOT hold: {found.problem}"
     maps = f"its maps change (rank correlation {found.maps_alike[-1]:.2f})" if found.maps_alike else "it has no weights"

@@ -22,7 +22,10 @@ class GradCam:
     sums_to_change = False
 
     def attribute(self, model: Model, question: Question) -> Pixel:
-        """(tiles, channels, tile, tile) float32 logits. Raises PackageError where the logits bypass the feature map."""
+        """(tiles, channels, tile, tile) float32 logits.
+
+        Raises PackageError where there is no feature map, or the logits bypass it.
+        """
         tiles = question.tiles
         seen = torch.cat([_seen(model, question, part) for part in torch.split(tiles, model.at_once)])
         size = tiles.shape[-1]
@@ -34,12 +37,15 @@ class GradCam:
 def _seen(model: Model, question: Question, tiles: torch.Tensor) -> torch.Tensor:
     """(n, 1, height, width): what each place of the feature map adds to the contrast, in logits, where it adds."""
     outputs = model.outputs(tiles.detach().requires_grad_())
-    maps = outputs["feature_map"]
+    maps = outputs.get("feature_map")
     contrast = question.contrast(outputs["logits"]).sum()
-    gradient = torch.autograd.grad(contrast, maps, allow_unused=True)[0] if maps.requires_grad else None
-    if gradient is None:
+    gradient = None
+    if maps is not None and maps.requires_grad:
+        gradient = torch.autograd.grad(contrast, maps, allow_unused=True)[0]
+    if maps is None or gradient is None:
+        how = "gives none" if maps is None else "computes them beside it"
         raise PackageError(
-            "Grad-CAM needs logits that are computed from the feature map; this network computes them beside it",
+            f"Grad-CAM needs logits that are computed from the feature map; this network {how}",
             "export it with the feature_map that its last layers read, or set another explain.method",
         )
     return (gradient.mean(dim=(2, 3), keepdim=True) * maps.detach()).sum(dim=1, keepdim=True).relu()
