@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+from fakes import make_settings
 from hcs_daemon.__main__ import main
 from hcs_daemon.config import load_settings
-from hcs_daemon.device.manifest import read_manifest
+from hcs_daemon.device.manifest import Normalisation, read_manifest
 from hcs_daemon.device.package import load_package
+from hcs_daemon.device.tiling import Tiler
 from hcs_daemon.simulate.instrument import simulate_plate
-from hcs_daemon.training.making import Order, make_package
+from hcs_daemon.training.making import Order, make_package, plainest_tile
 from hcs_daemon.training.network import CellNetwork, Textured
+from hcs_daemon.training.plates import draft
 from hcs_daemon.training.texture import SCALES
 
 SIZE_PX = 80
@@ -60,6 +63,8 @@ def test_a_package_comes_of_it_that_passes_its_self_test(plate: Path, capsys: py
     assert package.manifest.control_class == "control"
     assert package.manifest.tile_px == SIZE_PX
     assert len(package.references["control"]) == 4
+    for wells in package.manifest.references.values():
+        assert all(words.endswith((", held out", ", that said when to stop")) for words in wells)
     assert not (plate / "made.training").exists()
     card = (plate / "made" / "card.md").read_text("utf-8")
     for part in ("## Data", "## Confusion", "shuffled labels", "position only", "before calibration", "## Limits"):
@@ -161,6 +166,16 @@ def test_planes_of_another_depth_teach_nothing(plate: Path, capsys: pytest.Captu
     given[2] = str(plate / "twelve.toml")
     assert main(given) == 4
     assert "no labelled well could be read" in capsys.readouterr().err
+
+
+def test_the_tile_of_an_example_is_the_one_that_is_lit_like_its_site(tmp_path: Path) -> None:
+    plain = Normalisation(kind="linear", offset=0.0, scale=100.0)
+    manifest = draft(make_settings(tmp_path), 1.0, 16, [plain] * 5)
+    site = np.full((5, 32, 32), 300, np.uint16)
+    site[0, :16, :16], site[1, :16, 16:], site[2, 16:, 16:] = 5000, 5000, 100
+    site[:, 16:, :16] += np.array([900, 1000, 0, 0, 0], np.uint16)[:, None, None]
+    tile = plainest_tile(site, Tiler(manifest, torch.device("cpu")), 1.0)
+    assert np.array_equal(tile, site[:, 16:, :16])
 
 
 def test_a_textured_network_keeps_the_verdict_and_embeds_what_each_channel_looks_like() -> None:

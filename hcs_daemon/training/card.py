@@ -254,6 +254,8 @@ the wells held out lie:
 ## Examples
 
 A row a channel ({", ".join(report.channels)}), a column a well; the contrast of a channel is the same in all pictures.
+The wells are the most usual of their class, of those that taught only where no others are left; of each the tile whose
+light is nearest its site's mean: no network was asked. Explanations compare with these; `manifest.json` names them.
 
 {_pictures(pictures)}
 

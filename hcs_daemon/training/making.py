@@ -124,7 +124,7 @@ def _work_folder(output: Path) -> Path:
 class _Findings:
     report: Report
     novelty: Novelty | None
-    embeddings: NDArray[np.float64]
+    embeddings: Mapping[WellName, NDArray[np.float64]]
 
 
 class _Study:
@@ -274,14 +274,16 @@ class _Study:
             tile_px=self.gathered.tile_px,
         )
         progress(4, 4)
-        return _Findings(report, novelty, learned)
+        validate = self.split.validate
+        shown = (*zip(held, embeddings, strict=True), *zip(validate, self._outputs(network, validate)[1], strict=True))
+        return _Findings(report, novelty, dict(shown) | dict(zip(learn, learned, strict=True)))
 
     def write(self, network: Textured, findings: _Findings, course: Course) -> Manifest:
         """The whole package."""
         typical = {name: self._typical(name, findings.embeddings) for name in self.classes}
-        references = {name: self._tiles(network, name, wells) for name, wells in typical.items()}
+        references = {name: self._tiles(wells) for name, wells in typical.items()}
         said = {
-            name: tuple(f"well {well[1].name} of plate {well[0]}, as {name}" for well in wells)
+            name: tuple(f"well {well[1].name} of plate {well[0]}, as {name}, {self._part(well)}" for well in wells)
             for name, wells in typical.items()
         }
         fields = self.draft.model_dump(by_alias=True, exclude={"weights_sha256", "novelty_sha256", "torch"}) | {
@@ -335,24 +337,24 @@ class _Study:
         logits, embeddings = (np.add.reduceat(values, starts, axis=0) / sizes for values in found)
         return logits, embeddings
 
-    def _typical(self, name: str, embeddings: NDArray[np.float64]) -> list[WellName]:
-        """The class's wells to learn from, those first that lie nearest to what is usual for it."""
-        places_of = [place for place, well in enumerate(self.split.learn) if self.gathered.labels[well] == name]
-        own = embeddings[places_of]
-        order = np.argsort(((own - np.median(own, axis=0)) ** 2).sum(axis=1), kind="stable")
-        return [self.split.learn[places_of[place]] for place in order[:REFERENCE_WELLS]]
+    def _typical(self, name: str, embeddings: Mapping[WellName, NDArray[np.float64]]) -> list[WellName]:
+        """The class's wells nearest to what is usual for it; one that taught only where no other is left."""
+        own = [well for well in embeddings if self.gathered.labels[well] == name]
+        usual = np.median([embeddings[well] for well in own], axis=0)
+        taught = set(self.split.learn)
+        own.sort(key=lambda well: (well in taught, float(((embeddings[well] - usual) ** 2).sum())))
+        return own[:REFERENCE_WELLS]
 
-    def _tiles(self, network: Textured, name: str, wells: Sequence[WellName]) -> Pixels:
-        """Of each well the tile of its first site to which the network gives its class most, raw counts."""
-        found, size = [], self.gathered.tile_px
-        for well in wells:
-            site = self._pixels([well])[0]
-            with torch.inference_mode():
-                shares = network(self.tiler.tiles(site, self.gathered.pixel_size_um))["logits"].softmax(dim=1)
-            corners = self.tiler.layout(site.shape, self.gathered.pixel_size_um).corners
-            row, column = corners[int(shares[:, self.classes.index(name)].argmax())]
-            found.append(site[:, row : row + size, column : column + size])
-        return np.stack(found)  # type: ignore[return-value]  # numpy widens the type to generic
+    def _part(self, well: WellName) -> str:
+        if well in self.split.held_out:
+            return "held out"
+        return "learned from" if well in self.split.learn else "that said when to stop"
+
+    def _tiles(self, wells: Sequence[WellName]) -> Pixels:
+        """Of each well the plainest tile of its first site, raw counts."""
+        sites = (self._pixels([well])[0] for well in wells)
+        tiles = [plainest_tile(site, self.tiler, self.gathered.pixel_size_um) for site in sites]
+        return np.stack(tiles)  # type: ignore[return-value]  # numpy widens the type to generic
 
     def _key(self, recipe: Recipe, sites: LabelledSites, validate: Sequence[WellName]) -> str:
         """Of all that the weights depend on."""
@@ -372,6 +374,18 @@ class _Study:
 
 def _advance(progress: Callable[[int, int], None], steps: int, done: int) -> None:
     progress(done, steps)
+
+
+def plainest_tile(site: Pixels, tiler: Tiler, pixel_size_um: float) -> Pixels:
+    """The tile whose mean light, of each channel as the network sees it, is nearest its site's; no network is asked.
+
+    site: (channels, height, width) raw counts at pixel_size_um, the model's own.
+    """
+    whole = tiler.normalised(tiler.resampled(site, pixel_size_um)).mean(dim=(1, 2))
+    light = tiler.tiles(site, pixel_size_um).mean(dim=(2, 3))
+    found = tiler.layout(site.shape, pixel_size_um)
+    row, column = found.corners[int(((light - whole) ** 2).sum(dim=1).argmin())]
+    return site[:, row : row + found.tile_px, column : column + found.tile_px]
 
 
 def _shape(layout: PlateLayout) -> tuple[int, int]:
