@@ -243,7 +243,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the split, the start and the views.")] = 0,
     steps: Annotated[int, typer.Option(min=20, metavar="N", help="Batches to learn from, at most.")] = 700,
 ) -> int:
-    """Make a model package from labelled wells. [model] of the settings is not read.
+    """Make a model package from labelled wells. Of [model] in the settings only hit_probability is read.
 
     Ended, it goes on where it was when it is given the same again.
     """

@@ -1,5 +1,6 @@
 """`hcs-daemon train` on a simulated plate: files in, a package out that passes its self-test."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -58,6 +59,9 @@ def test_a_package_comes_of_it_that_passes_its_self_test(plate: Path, capsys: py
     assert main(arguments(plate, "made")) == 0
     said = capsys.readouterr().out
     assert "wells held out with the right class:" in said
+    right = re.search(r"hits held out, at a probability of 0\.9: (\d) of 2 with the right class, falsely \d of 4", said)
+    assert right
+    assert ("warning: no well held out is a hit" in said) is (right[1] == "0")
     package = load_package(plate / "made")
     assert package.manifest.classes == ("control", "reference")
     assert package.manifest.control_class == "control"

@@ -12,6 +12,7 @@ from hcs_daemon.errors import LayoutError
 from hcs_daemon.plate import plate_wells
 from hcs_daemon.training.controls import dealt_out, guess, places, strata, told_by
 from hcs_daemon.training.course import attend, load_checkpoint
+from hcs_daemon.training.evaluation import hits
 from hcs_daemon.training.labels import Labels
 from hcs_daemon.training.learning import Lesson, Recipe
 from hcs_daemon.training.plates import Gathered, StoredSite, WellName
@@ -246,6 +247,13 @@ def test_where_even_all_right_could_be_chance_it_is_not_called_chance() -> None:
     assert guess(few, few, 0).verdict == "too few wells to tell"
     assert guess(more, more, 0).verdict == "better than chance"
     assert guess(more, 1 - more, 0).verdict == "chance"
+
+
+def test_hits_are_counted_with_the_right_class_and_falsely() -> None:
+    said = np.array([[0.05, 0.95, 0], [0.1, 0.85, 0.05], [0.02, 0.08, 0.9], [0.95, 0.05, 0], [0.1, 0.9, 0]])
+    right, falsely = hits(np.array([1, 1, 1, 0, 0]), said, 0.9)
+    assert (right.hits, right.of) == (1, 3)
+    assert (falsely.hits, falsely.of) == (1, 2)
 
 
 def test_the_parts_of_a_plate_are_counted_apart() -> None:

@@ -13,7 +13,7 @@ from hcs_daemon.training.making import Made, Order, make_package
 
 def train_package(order: Order, config: Path) -> int:
     """0 when the package is written and passes its self-test. Raises HcsError."""
-    # [model] is not read: what stands there may be what is to be made
+    # model.package is not read: what stands there may be what is to be made
     settings = load_settings(config, {"model": {"package": "demo"}})
     configure_logging(settings.log.format, "warning")
     with ThreadPoolExecutor(reader_count(settings), thread_name_prefix="reader") as readers:
@@ -29,6 +29,9 @@ def _tell(made: Made, order: Order) -> None:
     say(f"always naming {name}: {largest.value:.3f}; balanced accuracy {report.own.balanced:.3f}: {report.own.verdict}")
     before, after = (calibration_error(values, report.labels) for values in (report.before, report.after))
     say(f"calibration error: {before:.3f} before, {after:.3f} after calibration")
+    right, falsely = report.hits
+    words = f"{right.hits} of {right.of} with the right class, falsely {falsely.hits} of {falsely.of} controls"
+    say(f"hits held out, at a probability of {report.hit_probability:g}: {words}")
     say(f"shuffled labels: {report.shuffled_verdict}")
     say(f"position only: {report.by_place.verdict}")
     for warning in report.warnings:

@@ -12,7 +12,7 @@ from hcs_daemon import __version__
 from hcs_daemon.records import Pixels
 from hcs_daemon.training.controls import Guess, strata
 from hcs_daemon.training.course import Course
-from hcs_daemon.training.evaluation import Share, calibration_error, confusion, share
+from hcs_daemon.training.evaluation import Share, calibration_error, confusion, hits, share
 from hcs_daemon.training.learning import Recipe
 from hcs_daemon.training.plates import PlateDigest, WellName
 from hcs_daemon.training.split import Split
@@ -41,8 +41,8 @@ class Report:
 
     labels: (held-out wells,) their class, in the order of the split. before, after: (held-out wells, classes) their
     probabilities, by the raw logits and by calibrated ones; a temperature that served for a well never saw it.
-    learned_right: of each well that was learned from. own: the network itself. by_heart: the network of shuffled
-    labels, asked what it was taught. twins: wells that show the same pictures. counts: wells of each class to learn,
+    given: as the package gives them. hit_probability: of the settings. learned_right: of each well that was learned
+    from. own: the network itself. by_heart: the network of shuffled labels, asked what it was taught. twins: wells that show the same pictures. counts: wells of each class to learn,
     validate, hold out.
     """
 
@@ -62,6 +62,8 @@ class Report:
     after: NDArray[np.float64]
     learned_right: NDArray[np.bool_]
     temperature: float
+    given: NDArray[np.float64]
+    hit_probability: float
     novelty: str
     shuffled: Guess
     own: Guess
@@ -87,6 +89,11 @@ class Report:
         return self.shuffled.verdict
 
     @property
+    def hits(self) -> tuple[Share, Share]:
+        """Of the wells held out: those with the right class of all but the controls, and false ones of the controls."""
+        return hits(self.labels, self.given, self.hit_probability)
+
+    @property
     def largest(self) -> tuple[str, Share]:
         """The class of most wells held out, and how often naming it every time is right."""
         number = int(np.bincount(self.labels).argmax())
@@ -109,6 +116,13 @@ class Report:
             found.append(
                 f"it does no better than guessing: {self.own.right} wells held out have the right class, and always"
                 f" naming {name} is right in {right.hits}: its verdicts mean nothing"
+            )
+        if not self.hits[0].hits:
+            surest = float(self.given[:, 1:].max())
+            found.append(
+                f"no well held out is a hit with the right class: none reaches {self.hit_probability:g} (the surest of"
+                f" any class but the control's has {surest:.2f}), as few wells make no verdict certain; give more"
+                " wells, or lower model.hit_probability"
             )
         if self.by_place.beats_chance:
             found.append(
@@ -187,6 +201,8 @@ is right in {report.largest[1].value:.3f}
 {report.own.chance:.3f}; {report.own.by_chance:.2g} of random assignments do as well: {report.own.verdict}
 - Calibration error (expected, ten bins): {calibration_error(report.before, report.labels):.3f} before calibration, \
 {calibration_error(report.after, report.labels):.3f} after, over {len(report.labels)} wells
+- Hits at a probability of {report.hit_probability:g} (`model.hit_probability`), wells held out: with the right class, of \
+all but the controls, {report.hits[0]}; falsely, of the controls, {report.hits[1]}
 - Wells unlike all seen: {report.novelty}
 {warned}
 ## Data

@@ -51,6 +51,16 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
+def hits(labels: NDArray[np.int64], probabilities: NDArray[np.float64], least: float) -> tuple[Share, Share]:
+    """How many wells are hits: with the right class of those that are no controls, and falsely of the controls.
+
+    labels: (wells,), 0 the control's class. probabilities: (wells, classes). least: of a hit.
+    """
+    found, control = probabilities.argmax(axis=1), labels == 0
+    hit = (found != 0) & (probabilities.max(axis=1) >= least)
+    return share((hit & (found == labels))[~control]), share(hit[control])
+
+
 def confusion(labels: NDArray[np.int64], found: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     """(classes, classes): how often the true class (row) was found as another (column)."""
     counts = np.zeros((classes, classes), np.int64)

@@ -261,6 +261,8 @@ class _Study:
             after=softmax(logits / _cross_fitted(logits, labels)[:, None]),
             learned_right=learned_logits.argmax(axis=1) == learned_labels,
             temperature=temperature,
+            given=softmax(logits / temperature),
+            hit_probability=self.settings.model.hit_probability,
             novelty=novelty_words,
             shuffled=guess(self._labels(held, self.shuffled), blind, seed),
             own=guess(labels, logits.argmax(axis=1), seed),
