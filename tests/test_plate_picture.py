@@ -14,14 +14,17 @@ from hcs_daemon.publish.plate_picture import (
     MARGIN,
     VERDICT_PX,
     class_colours,
+    doubts,
     draw_plate,
     hits_by_compound,
     latest,
+    legend_entries,
+    pale,
     plate_shape,
 )
 from hcs_daemon.publish.schemas import ContentEntry, ExpectedEntry, LayoutEntry, WellResult
 from hcs_daemon.vocabulary import WellStatus
-from pictured import decoded, model, plate_file, verdict, well_result
+from pictured import decoded, explanation, model, plate_file, verdict, well_result
 
 CONTROL = verdict("control", 0.95, hit=False)
 
@@ -158,6 +161,62 @@ def test_a_well_unlike_anything_seen_has_a_diamond_and_no_class_s_colour() -> No
     empty = pixels_of(with_well(whole, "B03", prediction=None))[:500, MARGIN + LABEL_PX : 980]
     inked = [int((found == INK).all(axis=2).sum()) for found in (pictures[0][:500, MARGIN + LABEL_PX :], empty)]
     assert inked[0] > inked[1], "the diamond"
+
+
+def test_only_hits_have_their_class_s_colour_and_the_whole_of_their_well() -> None:
+    whole = plate_of(24)
+    full = class_colours(well_result().classes, "control")["mito_fragmented"]
+    sizes = {}
+    for is_hit, colour in ((True, full), (False, pale(full))):
+        pixels = pixels_of(with_well(whole, "B03", prediction=verdict(probability=0.6, hit=is_hit)))
+        sizes[is_hit] = patches(pixels[:780, :980], colour)[0]
+        assert is_hit or not [area for area, *_ in patches(pixels[:780, :980], full) if area > 2000]
+    assert sizes[False][0] < 0.5 * sizes[True][0]  # seen without colour too
+    assert sizes[False][1:] == sizes[True][1:]
+
+
+def test_a_well_that_the_layout_names_a_control_has_a_ring_whatever_its_verdict() -> None:
+    for found in (CONTROL, verdict(), None):
+        plain = with_well(plate_of(24), "B03", prediction=found)
+        named = with_well(plain, "B03", content=ContentEntry(compound="DMSO", concentration_um=None, role="Control"))
+        one, other = (pixels_of(results)[:700] for results in (plain, named))
+        rows, columns = np.nonzero((one != other).any(axis=2))
+        assert rows.size
+        assert np.ptp(rows) == pytest.approx(np.ptp(columns), abs=2)
+        assert np.ptp(rows) < 40
+
+
+def legend_of(results: list[WellResult], least: float | None = 0.9) -> list[str]:
+    colours = class_colours(["control", "mito_fragmented"], "control")
+    return [words for words, _ in legend_entries(latest(results), colours, "control", (4, 6), least)]
+
+
+def test_the_legend_counts_hits_what_is_none_and_the_layout_s_controls() -> None:
+    results = plate_of(24, content=ContentEntry(compound="DMSO", concentration_um=None, role="control"))
+    results = with_well(results, "A01", prediction=verdict())
+    results = with_well(results, "A02", prediction=verdict(probability=0.51, hit=False), content=None)
+    said = legend_of(results)
+    assert said[:5] == [
+        "22 control",
+        "2 mito_fragmented",
+        "1 hit (probability at least 0.90)",
+        "1 no hit (small and pale)",
+        "23 control wells by the layout (a ring)",
+    ]
+    assert "1 hit" in legend_of(results, None)
+
+
+def test_failed_explanations_and_sites_that_disagree_are_counted_and_named() -> None:
+    failed = [well_result(well=f"A{column:02d}", explanation=explanation(passed=False)) for column in range(1, 9)]
+    torn = well_result(well="B02", prediction=verdict().model_copy(update={"disagreeing_sites": [2, 4]}))
+    assert doubts([*failed, torn, well_result(explanation=explanation())]) == [
+        "8 explanations failed their checks: A01, A02, A03, A04, A05, A06 and 2 more",
+        "1 well with sites that disagree: B02",
+    ]
+    assert doubts([failed[0]]) == ["1 explanation failed its checks: A01"]
+    assert doubts(plate_of(6)) == []
+    held = [found.model_copy(update={"explanation": None}) for found in failed]
+    assert (pixels_of(failed)[700:] != 255).sum() > (pixels_of(held)[700:] != 255).sum()
 
 
 def test_hits_of_known_compounds_are_listed_below_the_map() -> None:

@@ -24,7 +24,9 @@ from hcs_daemon.publish.lettering import elide, font_path, line_height, wrap, wr
 from hcs_daemon.publish.page import BODY, HEADING, SMALL, TITLE, Rect
 from hcs_daemon.publish.palette import BAD, CONTROL_GREY, DEMONSTRATION, FAINT, INK, OKABE_ITO, PAPER, RULE, Colour
 from hcs_daemon.publish.schemas import ExpectedEntry, PlateFile, WellResult
+from hcs_daemon.publish.studio import is_named_control
 from hcs_daemon.publish.well_words import DEMONSTRATION_BAND, amount
+from hcs_daemon.terminal import counted
 from hcs_daemon.vocabulary import UNLIKE, WellStatus
 
 DPI = 100
@@ -39,6 +41,12 @@ CLASSES_BY_COLOUR = 7
 LEGEND_COLUMNS = 2
 HIT_LINES, HIT_WELLS = 10, 6
 """So many compounds are named among the hits, and so many wells of each; the others are counted."""
+SMALLER = 0.19
+"""Left free on each side of a verdict that is no hit, as a share of its well's edge."""
+PALE = 0.5
+"""White in the colour of such a verdict."""
+RING, RING_PX = 0.24, 12.0
+"""Radius of a control's ring, as a share of its well's edge, and at most; a letter has room in it."""
 MOST_ROWS, MOST_COLUMNS = PLATE_SHAPES[1536]
 DARK = 300
 """A colour whose red, green and blue sum to no more is written on in white."""
@@ -58,8 +66,7 @@ def draw_plate(plate: PlateFile, results: Sequence[WellResult]) -> bytes:
     canvas = FigureCanvasAgg(figure)
     sheet = _Sheet(figure)
     y = _head(sheet, plate, results)
-    shape = plate_shape(list(wells), plate.expected)
-    bottom = _body(sheet, wells, plate.model.control_class, y, shape) if wells else _nothing_yet(sheet, y)
+    bottom = _body(sheet, wells, plate, y) if wells else _nothing_yet(sheet, y)
     sheet.close(bottom + MARGIN // 2)
     canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib has not typed it
     rgba = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]  # nor this
@@ -264,8 +271,10 @@ class PlateMap:
         return [WellPosition(row, column) for row in range(1, self.rows + 1) for column in range(1, self.columns + 1)]
 
 
-def _body(sheet: _Sheet, wells: Mapping[WellPosition, WellResult], control: str, y: int, shape: tuple[int, int]) -> int:
+def _body(sheet: _Sheet, wells: Mapping[WellPosition, WellResult], plate: PlateFile, y: int) -> int:
     """The three maps, the legend and the hits; returns where they end."""
+    shape, control = plate_shape(list(wells), plate.expected), plate.model.control_class
+    least = plate.settings.get("model", {}).get("hit_probability")
     labels = {result.prediction.label for result in wells.values() if result.prediction} - {UNLIKE}
     known = list(dict.fromkeys([*(name for result in wells.values() for name in result.classes), *sorted(labels)]))
     # by the model's classes, not by those seen so far: a colour means the same on every plate of a model
@@ -275,8 +284,11 @@ def _body(sheet: _Sheet, wells: Mapping[WellPosition, WellResult], control: str,
     left = PlateMap.of(MARGIN, y + line_height(HEADING), VERDICT_PX, shape)
     embeds = not any(result.classes for result in wells.values())  # a model without classes gives no verdict
     sheet.write(MARGIN, y, "Profiles" if embeds else "Verdict", HEADING, bold=True)
-    _verdicts(sheet, left, wells, colours, _letters(classes, control))
-    bottom = _legend(sheet, Rect(MARGIN, left.bottom + 18, VERDICT_PX, 0), wells, colours, control, shape=shape)
+    _verdicts(sheet, left, wells, colours, control)
+    bottom = _legend(
+        sheet, Rect(MARGIN, left.bottom + 18, VERDICT_PX, 0), legend_entries(wells, colours, control, shape, least)
+    )
+    bottom = _doubts(sheet, bottom + 6, wells)
     bottom = _hits(sheet, bottom + 14, hits_by_compound(wells.values()))
     x = SHEET_WIDTH - MARGIN - FIGURE_PX
     below = y - 30
@@ -347,24 +359,55 @@ def _verdicts(
     grid: PlateMap,
     wells: Mapping[WellPosition, WellResult],
     colours: Mapping[str, Colour],
-    letters: Mapping[str, str],
+    control: str,
 ) -> None:
+    """Hits large in full colour; verdicts of a class that are no hits small and pale; the control's grey."""
     _axes(sheet, grid)
-    verdicts = [(grid.well(well), result.prediction.label) for well, result in wells.items() if result.prediction]
-    called = [(rect, label) for rect, label in verdicts if label != UNLIKE]
-    sheet.fill([rect for rect, _ in called], [colours[label] for _, label in called])
-    _mark_unlike(sheet, [rect for rect, label in verdicts if label == UNLIKE])
+    letters = _letters(list(colours), control)
+    predictions = {well: result.prediction for well, result in wells.items() if result.prediction}
+    called = []
+    for well, prediction in predictions.items():
+        if prediction.label == UNLIKE:
+            continue
+        rect, colour = grid.well(well), colours[prediction.label]
+        whole = prediction.hit or prediction.label == control
+        called.append((rect, prediction.label, colour) if whole else (_smaller(rect), prediction.label, pale(colour)))
+    sheet.fill([rect for rect, _, _ in called], [colour for _, _, colour in called])
+    _mark_unlike(sheet, [grid.well(well) for well, found in predictions.items() if found.label == UNLIKE])
     profiles = [grid.well(well) for well, result in wells.items() if _only_profile(result)]
     sheet.fill(profiles, [CONTROL_GREY] * len(profiles))
-    for rect, label in called:
+    for rect, label, colour in called:
         if label in letters:
             size = max(7, min(SMALL, round(rect.height * 0.7)))
             x, y = rect.x + rect.width / 2, rect.y + rect.height / 2
-            ink = INK if sum(colours[label]) > DARK else PAPER
+            ink = INK if sum(colour) > DARK else PAPER
             sheet.write(x, y, letters[label], size, colour=ink, across="center", down="center")
     for status in (WellStatus.PARTIAL, WellStatus.REJECTED):
         _mark(sheet, [grid.well(well) for well, result in wells.items() if result.status is status], status)
     _mark(sheet, [grid.well(well) for well in grid.positions() if well not in wells], None)
+    _mark_controls(sheet, [grid.well(well) for well, result in wells.items() if is_named_control(result)])
+
+
+def pale(colour: Colour) -> Colour:
+    """Half of it white."""
+    red, green, blue = (round(part * (1 - PALE) + 255 * PALE) for part in colour)
+    return red, green, blue
+
+
+def _smaller(rect: Rect) -> Rect:
+    inset = max(1, round(SMALLER * rect.width))
+    return Rect(rect.x + inset, rect.y + inset, rect.width - 2 * inset, rect.height - 2 * inset)
+
+
+def _mark_controls(sheet: _Sheet, rects: Sequence[Rect]) -> None:
+    """A ring: the layout names it a control, whatever its verdict."""
+    thick = max([1.0, *(min(2.0, rect.width / 14) for rect in rects[:1])])
+    sheet.lines([_ring(rect) for rect in rects], INK, thick)
+
+
+def _ring(rect: Rect) -> list[tuple[float, float]]:
+    x, y, radius = rect.x + rect.width / 2, rect.y + rect.height / 2, min(RING_PX, RING * rect.width)
+    return [(x + radius * np.cos(turn), y + radius * np.sin(turn)) for turn in np.linspace(0, 2 * np.pi, 33)]
 
 
 def _mark(sheet: _Sheet, rects: Sequence[Rect], status: WellStatus | None) -> None:
@@ -405,47 +448,98 @@ def _dot(rect: Rect) -> Rect:
     return Rect(rect.x + (rect.width - side) // 2, rect.y + (rect.height - side) // 2, side, side)
 
 
-def _legend(
-    sheet: _Sheet,
-    place: Rect,
+_Sign = Literal["hit", "no hit", "unlike", "control"] | WellStatus | Colour | None
+"""What stands before the words of a legend; None: the dot of a well without a result."""
+
+
+def legend_entries(
     wells: Mapping[WellPosition, WellResult],
     colours: Mapping[str, Colour],
     control: str,
-    *,
     shape: tuple[int, int],
-) -> int:
-    """What colours and marks mean, and how many wells each has; returns where it ends."""
-    counts = Counter(result.prediction.label for result in wells.values() if result.prediction)
+    least: float | None,
+) -> list[tuple[str, _Sign]]:
+    """What colours and marks mean, and how many wells each has. least: the least probability of a hit, if known."""
+    predictions = [result.prediction for result in wells.values() if result.prediction]
+    counts = Counter(prediction.label for prediction in predictions)
     statuses = Counter(result.status for result in wells.values())
     letters = _letters(list(colours), control)
-    rows, columns = shape
-    entries: list[tuple[str, Colour | None, WellStatus | Literal["unlike"] | None]] = [
-        (_class_words(name, counts[name], letters.get(name), control=name == control), colours[name], None)
+    entries: list[tuple[str, _Sign]] = [
+        (_class_words(name, counts[name], letters.get(name), control=name == control), colours[name])
         for name in colours
     ]
+    hits = sum(prediction.hit for prediction in predictions)
+    if set(colours) - {control}:
+        known = "" if least is None else f" (probability at least {least:.2f})"
+        entries.append((f"{counted(hits, 'hit')}{known}", "hit"))
+    if doubtful := sum(counts[name] for name in colours if name != control) - hits:
+        entries.append((f"{doubtful} no hit{'' if doubtful == 1 else 's'} (small and pale)", "no hit"))
     if counts[UNLIKE]:
-        entries.append((f"{counts[UNLIKE]} unlike anything seen (a diamond)", None, UNLIKE))
+        entries.append((f"{counts[UNLIKE]} unlike anything seen (a diamond)", "unlike"))
+    if controls := sum(map(is_named_control, wells.values())):
+        entries.append((f"{counted(controls, 'control well')} by the layout (a ring)", "control"))
     if profiles := sum(map(_only_profile, wells.values())):
-        entries.append((f"{profiles} with a profile and no verdict", CONTROL_GREY, None))
-    entries += [
-        (f"{statuses[WellStatus.COMPLETE]} complete (no frame)", None, WellStatus.COMPLETE),
-        (f"{statuses[WellStatus.PARTIAL]} partial (framed, a stroke)", None, WellStatus.PARTIAL),
-        (f"{statuses[WellStatus.REJECTED]} rejected (crossed out)", None, WellStatus.REJECTED),
-        (f"{rows * columns - len(wells)} without a result (a dot)", None, None),
+        entries.append((f"{profiles} with a profile and no verdict", CONTROL_GREY))
+    return [
+        *entries,
+        (f"{statuses[WellStatus.COMPLETE]} complete (no frame)", WellStatus.COMPLETE),
+        (f"{statuses[WellStatus.PARTIAL]} partial (framed, a stroke)", WellStatus.PARTIAL),
+        (f"{statuses[WellStatus.REJECTED]} rejected (crossed out)", WellStatus.REJECTED),
+        (f"{shape[0] * shape[1] - len(wells)} without a result (a dot)", None),
     ]
+
+
+def _legend(sheet: _Sheet, place: Rect, entries: Sequence[tuple[str, _Sign]]) -> int:
+    """Signs and words in columns; returns where it ends."""
     room = place.width // LEGEND_COLUMNS
     row_px = line_height(BODY) + 4
-    for index, (words, colour, status) in enumerate(entries):
+    for index, (words, sign) in enumerate(entries):
         row, column = divmod(index, LEGEND_COLUMNS)
         box = Rect(place.x + column * room, place.y + row * row_px, 22, 22)
-        if colour is not None:
-            sheet.fill([box], [colour])
-        elif status == UNLIKE:
-            _mark_unlike(sheet, [box])
-        else:
-            _mark(sheet, [box], status)
+        match sign:
+            case "hit":
+                sheet.fill([box], [FAINT])
+            case "no hit":
+                sheet.fill([_smaller(box)], [pale(FAINT)])
+            case "unlike":
+                _mark_unlike(sheet, [box])
+            case "control":
+                _mark_controls(sheet, [box])
+            case None | WellStatus():
+                _mark(sheet, [box], sign)
+            case _:
+                sheet.fill([box], [sign])
         sheet.write(box.right + 10, box.y + 11, elide(words, room - 22 - 26, SMALL), SMALL, down="center")
     return place.y + -(-len(entries) // LEGEND_COLUMNS) * row_px
+
+
+def doubts(wells: Iterable[WellResult]) -> list[str]:
+    """Explanations that failed their checks, and wells whose sites disagree: how many, and which; none where none."""
+    found = list(wells)
+    failed = [
+        result.well
+        for result in found
+        if result.explanation is not None and not all(site.checks.passed for site in result.explanation.sites)
+    ]
+    torn = [result.well for result in found if result.prediction is not None and result.prediction.disagreeing_sites]
+    said = []
+    if failed:
+        whose = "its" if len(failed) == 1 else "their"
+        said.append(f"{counted(len(failed), 'explanation')} failed {whose} checks: {_first(failed)}")
+    if torn:
+        said.append(f"{counted(len(torn), 'well')} with sites that disagree: {_first(torn)}")
+    return said
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:HIT_WELLS]) + (f" and {len(names) - HIT_WELLS} more" if len(names) > HIT_WELLS else "")
+
+
+def _doubts(sheet: _Sheet, y: int, wells: Mapping[WellPosition, WellResult]) -> int:
+    for line in doubts(wells.values()):
+        sheet.write(MARGIN, y, elide(line, VERDICT_PX, SMALL), SMALL)
+        y += line_height(SMALL)
+    return y
 
 
 def _class_words(name: str, count: int, letter: str | None, *, control: bool) -> str:
@@ -473,9 +567,7 @@ def _hit_words(compound: str, label: str, found: Sequence[WellResult]) -> str:
     )
     ends = list(dict.fromkeys(amount(dose) for dose in (doses[:1] + doses[-1:])))
     dose = f" {' to '.join(ends)}" if ends else ""
-    names = [result.well for result in found]
-    shown = ", ".join(names[:HIT_WELLS]) + (f" and {len(names) - HIT_WELLS} more" if len(names) > HIT_WELLS else "")
-    return f"{compound}{dose}: {label} ({shown})"
+    return f"{compound}{dose}: {label} ({_first([result.well for result in found])})"
 
 
 def _hits(sheet: _Sheet, y: int, lines: Sequence[str]) -> int:

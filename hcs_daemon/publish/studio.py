@@ -242,7 +242,7 @@ class Studio:
     def _is_control(self, plate: _Plate, result: WellResult) -> bool:
         """By the layout where it names roles, else by the verdict."""
         if plate.with_role:
-            return _role(result) == CONTROL_ROLE
+            return is_named_control(result)
         return result.prediction is not None and result.prediction.label == self._control_class
 
     def _with_control(self, well: WellId, picture: WellPicture) -> WellPicture:
@@ -290,6 +290,11 @@ class Studio:
             picture, wanted = self._without_pixels.pop(well)
             asked += self.ask(well, picture, wanted)
         return asked
+
+
+def is_named_control(result: WellResult) -> bool:
+    """Whether the plate's layout says that the well is a control."""
+    return _role(result) == CONTROL_ROLE
 
 
 def _role(result: WellResult) -> str:
