@@ -31,7 +31,8 @@ class Novelty:
     means: (classes, features), the mean embedding of each class. whitening: (features, features); embeddings times it
     vary within a class by 1 in every direction. threshold: the score beyond which a well is unlike them, dimensionless.
     false_alarm_rate: no more than this share of wells like those held out lies beyond it. fitted, held_out: wells that
-    gave the distance, and the threshold.
+    gave the distance, and the threshold. sites: of each well held out, which the rate is one of: means over more vary
+    less; None where nobody noted it.
     """
 
     means: Matrix
@@ -40,6 +41,7 @@ class Novelty:
     false_alarm_rate: float
     fitted: int
     held_out: int
+    sites: int | None = None
 
     @property
     def features(self) -> int:
@@ -68,6 +70,7 @@ class Novelty:
 
     def save(self, path: Path) -> None:
         """Write it as a NumPy archive, the same bytes for the same content."""
+        noted = {} if self.sites is None else {"sites": self.sites}
         with path.open("wb") as file:
             np.savez(
                 file,
@@ -77,6 +80,7 @@ class Novelty:
                 false_alarm_rate=self.false_alarm_rate,
                 fitted=self.fitted,
                 held_out=self.held_out,
+                **noted,  # type: ignore[arg-type]  # allow_pickle
             )
 
 
@@ -87,7 +91,8 @@ def load(path: Path) -> Novelty:
             held = {name: arrays[name] for name in arrays.files}
         means, whitening = (np.asarray(held[name], np.float64) for name in ("means", "whitening"))
         threshold, rate = float(held["threshold"]), float(held["false_alarm_rate"])
-        found = Novelty(means, whitening, threshold, rate, int(held["fitted"]), int(held["held_out"]))
+        sites = int(held["sites"]) if "sites" in held else None
+        found = Novelty(means, whitening, threshold, rate, int(held["fitted"]), int(held["held_out"]), sites)
     except (zipfile.BadZipFile, EOFError, AttributeError, TypeError) as error:
         raise ValueError(f"it is no NumPy archive of plain numbers: {error}") from error
     except KeyError as error:

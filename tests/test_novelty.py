@@ -1,6 +1,7 @@
 """How unlike the wells of training a well is, and that false alarms stay within what is stated."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +196,16 @@ def test_it_is_read_as_it_was_written_and_written_alike_each_time(tmp_path: Path
     assert (found.threshold, found.false_alarm_rate) == (novelty.threshold, novelty.false_alarm_rate)
     assert (found.fitted, found.held_out) == (novelty.fitted, novelty.held_out)
     assert (tmp_path / "novelty.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()
+
+
+@pytest.mark.parametrize("sites", [None, 4])
+def test_how_many_sites_the_rate_is_of_is_noted_and_decides_nothing(sites: int | None, tmp_path: Path) -> None:
+    novelty = replace(fitted(), sites=sites)
+    novelty.save(tmp_path / "novelty.npz")
+    assert load(tmp_path / "novelty.npz").sites == sites
+    assert novelty.digest == fitted().digest
+    with np.load(tmp_path / "novelty.npz") as arrays:
+        assert ("sites" in arrays.files) is (sites is not None), "a file of earlier versions stays what it was"
 
 
 @pytest.mark.parametrize(

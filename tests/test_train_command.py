@@ -67,6 +67,8 @@ def test_a_package_comes_of_it_that_passes_its_self_test(plate: Path, capsys: py
     assert package.manifest.control_class == "control"
     assert package.manifest.tile_px == SIZE_PX
     assert len(package.references["control"]) == 4
+    assert package.novelty is not None
+    assert package.novelty.sites == 1
     for wells in package.manifest.references.values():
         assert all(words.endswith((", held out", ", that said when to stop")) for words in wells)
     assert not (plate / "made.training").exists()

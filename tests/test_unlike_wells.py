@@ -138,6 +138,17 @@ def test_a_model_that_only_embeds_warns_of_a_well_unlike_those_seen(tmp_path: Pa
     assert desk.result()["site_results"][0]["novelty"] == pytest.approx(29 / 3)
 
 
+@pytest.mark.parametrize(("sites", "said"), [(2, False), (4, True), (None, False)])
+def test_of_a_well_with_other_sites_than_those_of_the_rate_the_warning_says_so(
+    sites: int | None,
+    said: bool,  # noqa: FBT001 (a table)
+    tmp_path: Path,
+) -> None:
+    desk = published(tmp_path, (30, 31), replace(FACTS, novelty=replace(SEEN, sites=sites)))
+    (warning,) = [words for words in desk.result()["warnings"] if "unlike anything" in words]
+    assert ("a rate of wells with 4 sites each; for this one, with 2, it does not hold" in warning) is said
+
+
 def test_sites_that_disagree_are_named(tmp_path: Path) -> None:
     desk = Desktop(tmp_path, facts=KNOWING)
     closed = closed_well(sites=(1, 2, 3))

@@ -394,6 +394,9 @@ def _doubts(draft: WellDraft, facts: ModelFacts) -> list[str]:
     if novelty is not None and novelty.unlike:
         leaning = f"; of its classes the model leans to {verdict.nearest}" if verdict is not None else ""
         limit = f"{100 * novelty.false_alarm_rate:g} % of wells like those lie beyond {novelty.threshold:.3g}"
+        wanted, here = facts.novelty.sites if facts.novelty else None, len(draft.predictions)
+        if wanted not in {None, here}:
+            limit += f" (a rate of wells with {wanted} sites each; for this one, with {here}, it does not hold)"
         said.append(f"{UNLIKE_WORDS}: its distance is {novelty.score:.3g}, and no more than {limit}{leaning}")
     if verdict is not None and verdict.disagreeing:
         sites = ", ".join(f"site {site} {verdict.site_labels[site]}" for site in verdict.disagreeing)

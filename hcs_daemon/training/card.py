@@ -42,8 +42,8 @@ class Report:
     labels: (held-out wells,) their class, in the order of the split. before, after: (held-out wells, classes) their
     probabilities, by the raw logits and by calibrated ones; a temperature that served for a well never saw it.
     given: as the package gives them. hit_probability: of the settings. learned_right: of each well that was learned
-    from. own: the network itself. by_heart: the network of shuffled labels, asked what it was taught. twins: wells that show the same pictures. counts: wells of each class to learn,
-    validate, hold out.
+    from. own: the network itself. by_heart: the network of shuffled labels, asked what it was taught. twins: wells
+    that show the same pictures. counts: wells of each class to learn, validate, hold out.
     """
 
     order_seed: int
@@ -201,8 +201,8 @@ is right in {report.largest[1].value:.3f}
 {report.own.chance:.3f}; {report.own.by_chance:.2g} of random assignments do as well: {report.own.verdict}
 - Calibration error (expected, ten bins): {calibration_error(report.before, report.labels):.3f} before calibration, \
 {calibration_error(report.after, report.labels):.3f} after, over {len(report.labels)} wells
-- Hits at a probability of {report.hit_probability:g} (`model.hit_probability`), wells held out: with the right class, of \
-all but the controls, {report.hits[0]}; falsely, of the controls, {report.hits[1]}
+- Hits at a probability of {report.hit_probability:g} (`model.hit_probability`), wells held out: with the right class, \
+of all but the controls, {report.hits[0]}; falsely, of the controls, {report.hits[1]}
 - Wells unlike all seen: {report.novelty}
 {warned}
 ## Data

@@ -237,7 +237,8 @@ class _Study:
         progress(2, 4)
         temperature = cautious_temperature(logits, labels)
         network.network.cool(temperature)
-        novelty, novelty_words = _novelty(learned, learned_labels, embeddings)
+        sites = int(np.median([len(self.rows[well]) for well in held]))
+        novelty, novelty_words = _novelty(learned, learned_labels, embeddings, sites)
         blind, known = (self._outputs(shuffled, wells)[0].argmax(axis=1) for wells in (held, learn))
         progress(3, 4)
         everything = sorted(self.gathered.labels)
@@ -409,9 +410,9 @@ def _cross_fitted(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> NDA
 
 
 def _novelty(
-    learned: NDArray[np.float64], labels: NDArray[np.int64], held_out: NDArray[np.float64]
+    learned: NDArray[np.float64], labels: NDArray[np.int64], held_out: NDArray[np.float64], sites: int
 ) -> tuple[Novelty | None, str]:
-    """What tells wells that are unlike all seen, and what the card says of it."""
+    """What tells wells that are unlike all seen, and what the card says of it. sites: of a well held out."""
     enough = [promise for promise in PROMISES if wells_needed(*promise) <= len(held_out)]
     if not enough:
         few = wells_needed(*PROMISES[-1])
@@ -422,7 +423,8 @@ def _novelty(
     except ValueError as error:
         return None, f"none: {error}"
     promised = "on average" if confidence is None else f"with a confidence of {confidence:g}"
-    return found, (
+    return replace(found, sites=sites), (
         f"a score above {found.threshold:.2f} marks a well as unlike all that were learned from; of wells like those"
-        f" held out at most {rate:g} are marked falsely, {promised} (from {len(held_out)} wells)"
+        f" held out at most {rate:g} are marked falsely, {promised} (from {len(held_out)} wells with"
+        f" {sites} site{'s' if sites > 1 else ''} each; with others the rate does not hold)"
     )
