@@ -401,7 +401,8 @@ class ModelFacts:
 
     classes: empty, and control_class too, for a model that only embeds: its wells have no verdict. novelty: how unlike
     its training wells a well is; None where its package does not know. randomisation: whether its explanations tell of
-    what it learned; None where nothing is explained. warnings: of its package.
+    what it learned; None where nothing is explained. warnings: of its package. references: the classes that it has
+    reference sites of, with which a verdict of another class is compared.
     """
 
     name: str
@@ -419,6 +420,7 @@ class ModelFacts:
     novelty: Novelty | None = None
     randomisation: Randomisation | None = None
     warnings: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,19 +158,21 @@ class FakeDevice:
         self.explained: list[str] = []
         self.batches: list[int] = []
         self._weights = np.vstack([np.full(len(channels), 1 / len(channels)), np.eye(len(channels))]) / 100
+        classes = ("control", *(f"much_{channel}" for channel in channels))
         self.facts = ModelFacts(
             name="sums",
             version="1",
             sha256="5" * 64,
             device="cpu",
             channels=channels,
-            classes=("control", *(f"much_{channel}" for channel in channels)),
+            classes=classes,
             control_class="control",
             tile_px=64,
             pixel_size_um=1.196,
             bit_depth=16,
             container="uint16",
             demonstration=False,
+            references=classes,
         )
 
     def predict(self, sites: Sequence[Site]) -> list[Prediction]:

@@ -195,6 +195,21 @@ def test_check_says_in_words_what_such_models_do(tmp_path: Path, capsys: pytest.
     assert "nothing is explained: the model gives no verdict" in said
 
 
+def test_wells_like_the_control_are_not_explained_by_references_of_the_control_alone(tmp_path: Path) -> None:
+    plate(tmp_path, ("A01",))
+    package = write_tiny_package(tmp_path / "alone", ChannelMeans([[9.0, 9.0, 9.0], *WEIGHTS[1:]], nn.Tanh()))
+    line = spine(tmp_path, package)
+    line.process()
+    result = line.wells()["P1/M1/A01"]
+    assert result["prediction"]["label"] == "control"
+    assert result["explanation"] is None
+    assert (
+        "not explained: the model package has no reference sites of another class to compare control with"
+        in result["warnings"]
+    )
+    assert not [name for name in line.metrics() if name.startswith("hcs_explanations_total") and line.metrics()[name]]
+
+
 class WithoutMaps(ChannelMeans):
     """Gives no feature map."""
 
@@ -212,9 +227,11 @@ def test_check_and_process_refuse_grad_cam_of_a_package_without_a_feature_map_in
         text = config.read_text("utf-8").partition("[explain]")[0]
         config.write_text(f'{text}[explain]\nmethod = "{method}"\npolicy = "{policy}"\n', "utf-8")
         assert check_settings(config) == code
-        checked = capsys.readouterr().err
+        said, checked = capsys.readouterr()
         assert main(["process", str(images.parent), "-c", str(config)]) == code
         processed = capsys.readouterr().err
+        if policy == "per_well" and not code:
+            assert "references of control alone: wells that look like it are not explained" in said
         if code:
             assert "Grad-CAM needs logits that are computed from the feature map; this network gives none" in checked
             assert checked.splitlines()[-2:] == processed.splitlines()[-2:]

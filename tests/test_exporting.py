@@ -234,11 +234,25 @@ def test_the_manuals_example_becomes_a_package_from_the_command_line(
     fields = json.loads(manifest.group(1))
     edge = 2 * fields["tile_px"]
     shape = (3, len(fields["channels"]), edge, edge)
-    np.savez("references.npz", control=np.random.default_rng(1).integers(200, 900, shape, np.uint16))
+    sites = np.random.default_rng(1).integers(200, 900, shape, np.uint16)
+    assert 'numpy.savez("references.npz", control=controls, treated=treated)' in manual
+    np.savez("references.npz", control=sites, treated=sites[::-1] + 90)
     arguments = "my_manual_model:make_network --weights weights.safetensors --manifest manifest.json"
     assert main(["model", "export", *arguments.split(), "--references", "references.npz", "--output", "mine"]) == 0
     said = capsys.readouterr().out
     assert "classes      control, treated" in said
     assert 'set model.package = "mine"' in said
+    assert "references of control alone" not in said
     assert main(["model", "verify", "mine"]) == 0
     assert main(["model", "show", "mine"]) == 0
+
+
+def test_what_references_of_the_control_alone_lack_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = request(tmp_path)
+    given = ["--weights", str(wanted.weights), "--manifest", str(wanted.manifest), "--output", str(wanted.output)]
+    assert main(["model", "export", wanted.factory, *given, "--references", str(wanted.references)]) == 0
+    exported = capsys.readouterr().out
+    assert main(["model", "verify", str(wanted.output)]) == 0
+    for said in (exported, capsys.readouterr().out):
+        assert "note        references of control alone: wells that look like it are not explained" in said
+        assert "such as hit=sites" in said

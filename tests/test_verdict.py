@@ -1,5 +1,6 @@
 """From the sites' logits to the well's verdict: means, agreement, what stands for the well, what is explained."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,19 @@ from scipy.stats import ttest_1samp
 
 from fakes import make_settings
 from hcs_daemon.plate import SiteId
-from hcs_daemon.publish.verdict import WellVerdict, interval_over_sites, judge, sites_to_explain
-from hcs_daemon.records import Prediction
+from hcs_daemon.publish.verdict import WellVerdict, interval_over_sites, judge, sites_to_explain, why_unexplained
+from hcs_daemon.records import ModelFacts, Prediction
 from wells import FACTS, well_id
 
 Logits = dict[int, tuple[float, ...]]
 
 
-def verdict_of(logits: Logits, hit_probability: float = 0.9) -> WellVerdict:
+def verdict_of(logits: Logits, hit_probability: float = 0.9, facts: ModelFacts = FACTS) -> WellVerdict:
     found = {
         site: Prediction(SiteId(well_id(), site), (), np.array(row, np.float32), np.zeros(1, np.float32), 0.0)
         for site, row in logits.items()
     }
-    verdict = judge(FACTS, found, hit_probability)
+    verdict = judge(facts, found, hit_probability)
     assert verdict is not None
     return verdict
 
@@ -47,6 +48,33 @@ def test_a_class_other_than_the_controls_is_contrasted_with_it() -> None:
 def test_the_controls_class_is_contrasted_with_the_runner_up() -> None:
     verdict = verdict_of({1: (5, 0, 4, 0, 0, 0)})
     assert (verdict.label, verdict.against) == ("control", "much_ER")
+    some = replace(FACTS, references=("control", "much_DNA"))
+    assert verdict_of({1: (5, 0, 4, 0, 0, 0)}, facts=some).against == "much_DNA"
+
+
+@pytest.mark.parametrize(
+    ("policy", "row", "sites", "said"),
+    [
+        ("per_well", (5, 0, 4, 0, 0, 0), (), True),
+        ("all", (5, 0, 4, 0, 0, 0), (), True),
+        ("hits", (5, 0, 4, 0, 0, 0), (), False),
+        ("none", (5, 0, 4, 0, 0, 0), (), False),
+        ("per_well", (0, 0, 9, 0, 0, 0), (1,), False),
+        ("hits", (0, 0, 9, 0, 0, 0), (1,), False),
+    ],
+)
+def test_with_references_of_the_control_alone_only_other_classes_are_explained(
+    policy: str,
+    row: tuple[float, ...],
+    sites: tuple[int, ...],
+    said: bool,  # noqa: FBT001 (a table)
+    tmp_path: Path,
+) -> None:
+    verdict = verdict_of({1: row}, facts=replace(FACTS, references=("control",)))
+    assert sites_to_explain(settings(tmp_path, policy), verdict) == sites
+    why = why_unexplained(settings(tmp_path, policy), verdict)
+    wanted = "not explained: the model package has no reference sites of another class to compare control with"
+    assert why == (wanted if said else None)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,14 @@ from hcs_daemon.commands.incoming import look_into
 from hcs_daemon.commands.settings_words import settings_words
 from hcs_daemon.config import Expect, Http, Settings, load_settings
 from hcs_daemon.device.inference import Network, choose_device
-from hcs_daemon.device.manifest import Manifest, check_covers, package_folder, read_manifest, scale_problem
+from hcs_daemon.device.manifest import (
+    Manifest,
+    check_covers,
+    lacking_references,
+    package_folder,
+    read_manifest,
+    scale_problem,
+)
 from hcs_daemon.device.package import Package, load_package, run_selftest
 from hcs_daemon.device.randomisation import randomised_words
 from hcs_daemon.endpoints import Endpoints
@@ -220,7 +227,9 @@ def _explain(settings: Settings, loaded: Callable[[], Package]) -> str | list[st
     device = choose_device(settings.model.device, telemetry)
     facts = Network(loaded(), device, telemetry, explain=True, method=settings.explain.method).facts
     assert facts.randomisation is not None
-    return [said + pictures, f"tried with random weights: {randomised_words(facts.randomisation)}"]
+    lines = [said + pictures, f"tried with random weights: {randomised_words(facts.randomisation)}"]
+    lacking = lacking_references(_manifest(settings))
+    return lines if lacking is None else [*lines, lacking]
 
 
 def _results(settings: Settings) -> str:

@@ -3,7 +3,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hcs_daemon.device.manifest import CARD_NAME, WEIGHTS_NAME, Manifest, package_folder, read_manifest
+from hcs_daemon.device.manifest import (
+    CARD_NAME,
+    WEIGHTS_NAME,
+    Manifest,
+    lacking_references,
+    package_folder,
+    read_manifest,
+)
 from hcs_daemon.errors import PackageError
 from hcs_daemon.terminal import say
 
@@ -69,7 +76,8 @@ def _say_verified(loaded: "Package", tolerance: float) -> None:
         say(f"novelty     wells further than {least:.3g} from its own are unlike them, {100 * rate:g} % by mistake")
     if manifest.classes:
         say(f"randomised  {_randomised(loaded)}")
-    for note in loaded.notes:
+    lacking = lacking_references(manifest)
+    for note in loaded.notes if lacking is None else (*loaded.notes, lacking):
         say(f"note        {note}")
 
 

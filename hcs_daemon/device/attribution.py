@@ -3,7 +3,7 @@
 What is explained is the contrast logit(target) - logit(against), from a reference to the site. The reference decides
 whether an explanation is true: an absent channel, or an absent part of the picture, is replaced by that of real sites
 from the package, of the class that the target is contrasted with. For a hit these are control sites; for a well that
-looks like the control they are sites of the runner-up class where the package has them, else control sites.
+looks like the control they are sites of the other class that it is contrasted with: control sites would show no change.
 """
 
 import numpy as np
@@ -53,6 +53,8 @@ class Explainer:
         if problem is not None:
             return problem
         source = against if against in self._references else manifest.control_class
+        if source == target:
+            return f"the model package has no reference sites of {against} to compare {target} with"
         question = self._question(site, target, against, source)
         shares = channel_shares(self._model, question)
         heat = self._method.attribute(self._model, question)

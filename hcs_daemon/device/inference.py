@@ -81,6 +81,7 @@ class Network:
             demonstration=manifest.demonstration,
             novelty=package.novelty,
             warnings=manifest.warnings,
+            references=tuple(package.references),
         )
         self._move_to(device)
         if self._explains:

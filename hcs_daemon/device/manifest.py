@@ -183,6 +183,18 @@ def read_manifest(folder: Path) -> Manifest:
         ) from error
 
 
+def lacking_references(manifest: Manifest) -> str | None:
+    """What cannot be explained for want of references of a second class, and how to add them; None where it can."""
+    if set(manifest.references) - {manifest.control_class} or not manifest.classes:
+        return None
+    other = next(name for name in manifest.classes if name != manifest.control_class)
+    return (
+        f"references of {manifest.control_class} alone: wells that look like it are not explained, and too few are there"
+        f" to tell what the model knows; add sites of another class to references.npz, such as {other}=sites, and export"
+        " it again"
+    )
+
+
 def read_draft(path: Path) -> dict[str, Any]:
     """What somebody wrote for a package that is to be made: a manifest without digests. Raises PackageError."""
     try:

@@ -47,7 +47,7 @@ from hcs_daemon.publish.outbox import Outbox
 from hcs_daemon.publish.plate_files import PlateFiles
 from hcs_daemon.publish.schemas import ContentEntry, WellResult
 from hcs_daemon.publish.telling import Telling
-from hcs_daemon.publish.verdict import judge, sites_to_explain
+from hcs_daemon.publish.verdict import judge, sites_to_explain, why_unexplained
 from hcs_daemon.publish.writing import WellWrite
 from hcs_daemon.records import (
     CommandEnded,
@@ -356,7 +356,8 @@ class Publisher:
             desk.explaining[well] = Answers(draft, set(wanted), due_s=now_s + self._patience_s)
             self._asking.want(wanted)
         else:
-            self._commit(desk, Answers(draft))
+            why = why_unexplained(self._settings, draft.verdict) if draft.verdict is not None else None
+            self._commit(desk, Answers(draft, notes=[] if why is None else [why]))
 
     def _predict_again(self, desk: Desk, closed: WellClosed) -> None:
         """Predictions that were lost with a damaged result do not come by themselves: intake holds them for done."""

@@ -38,8 +38,9 @@ class WellVerdict:
     the highest probability. probabilities: by class, the softmax of the mean over the sites' logits. interval: of the
     nearest class's probability over the sites (`interval_over_sites`). site_agreement: share of the sites whose own
     first class is the nearest; disagreeing: the others. representative: the site nearest (Euclid) the mean logits.
-    against: the class that the nearest is contrasted with: the control's, or the second best when the nearest is the
-    control's. hit: the label is a class, not the control's, and has at least the probability that the settings ask for.
+    against: the class that the nearest is contrasted with: the control's, or when the nearest is the control's the best
+    other one that the package has reference sites of; the nearest itself where there is none. hit: the label is a
+    class, not the control's, and has at least the probability that the settings ask for.
     """
 
     label: str
@@ -74,10 +75,11 @@ def judge(facts: ModelFacts, predictions: Mapping[int, Prediction], hit_probabil
     own = logits.argmax(axis=1)
     middle = int(np.argmin(((logits - mean) ** 2).sum(axis=1)))
     control = nearest == facts.control_class
+    others = (facts.classes[int(place)] for place in order[1:])
     return WellVerdict(
         label=UNLIKE if unlike else nearest,
         nearest=nearest,
-        against=facts.classes[int(order[1])] if control and len(order) > 1 else facts.control_class,
+        against=next((name for name in others if control and name in facts.references), facts.control_class),
         probabilities={name: float(share) for name, share in zip(facts.classes, shares, strict=True)},
         interval=interval_over_sites(logits, int(order[0])),
         site_agreement=float(np.mean(own == order[0])),
@@ -130,7 +132,7 @@ def sites_to_explain(settings: Settings, verdict: WellVerdict) -> tuple[int, ...
 
     So too of a well that is unlike all that the model has seen, to show what misled it; it is no hit.
     """
-    if verdict.nearest == verdict.against:  # a model of one class has nothing to contrast
+    if verdict.nearest == verdict.against:  # see `why_unexplained`
         return ()
     match settings.explain.policy:
         case "none":
@@ -140,3 +142,10 @@ def sites_to_explain(settings: Settings, verdict: WellVerdict) -> tuple[int, ...
         case "hits" if not verdict.hit:
             return ()
     return (verdict.representative,)
+
+
+def why_unexplained(settings: Settings, verdict: WellVerdict) -> str | None:
+    """Why a well that the policy asks for is not explained, in words; None where it is, or is not asked for."""
+    if verdict.nearest != verdict.against or settings.explain.policy not in {"per_well", "all"}:
+        return None
+    return f"not explained: the model package has no reference sites of another class to compare {verdict.nearest} with"
