@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fakes import CHANNELS
 from hcs_daemon.publish.page import Bar, Block, Image, Rect, Strip, Words
 from hcs_daemon.publish.palette import BAD, CONTROL_GREY, DEMONSTRATION, INK, WITHHELD, channel_colours
-from hcs_daemon.publish.pictures import blend, draw_well, mass_levels, outline, stretch
+from hcs_daemon.publish.pictures import blend, draw_well, mass_levels, outline, stretch, without_specks
 from hcs_daemon.publish.studio import WellPicture
 from hcs_daemon.publish.well_page import Page, lay_out
 from hcs_daemon.vocabulary import WellStatus
@@ -236,10 +236,31 @@ def test_a_level_holds_its_mass_in_the_smallest_area(field: NDArray[np.float32],
 
 def test_an_outline_runs_along_its_level_and_is_as_thick_as_asked() -> None:
     ramp = np.broadcast_to(np.arange(40, dtype=np.float32), (10, 40))
-    line = outline(ramp, 20.0, 3.0)
+    line = outline(ramp, 20.0, 3.0, ramp >= 20.0)
     assert line[5].sum() == pytest.approx(3.0)
     assert np.argmax(line[5] > 0) == 19
-    assert outline(np.full((10, 10), 2.0, np.float32), 2.0, 3.0).sum() == 0
+    flat = np.full((10, 10), 2.0, np.float32)
+    assert outline(flat, 2.0, 3.0, flat >= 2.0).sum() == 0
+
+
+def test_islands_smaller_than_a_smoothed_point_have_no_outline() -> None:
+    rows, columns = np.mgrid[:60, :60]
+    sigma, mass = 4.0, 0.6
+    radius = sigma * np.sqrt(-2 * np.log(1 - mass))  # within it a Gaussian holds its 60 %
+    large, small = (np.hypot(rows - y, columns - y) <= size * radius for y, size in ((18, 1.15), (45, 0.85)))
+    assert (without_specks(large | small, mass, sigma) == large).all()
+    assert (without_specks(small, mass, sigma) == small).all(), "the largest stays whatever its size"
+    assert not without_specks(large & small, mass, sigma).any()
+
+
+def test_a_faint_speck_beside_the_place_is_not_outlined() -> None:
+    picture = explained_picture()
+    assert picture.attribution is not None
+    speck = picture.attribution.heat.copy()
+    speck[0, 5, 5] = 4.0  # smoothed to 0.64, above the level of the thin line, 0.40
+    shown, plain = composite(replace(picture, attribution=replace(picture.attribution, heat=speck))), composite(picture)
+    assert (plain == 255).all(axis=2).any()
+    assert not (shown[:80, :80] == 255).all(axis=2).any()
 
 
 @given(arrays(np.uint16, (4, 4)), st.floats(0, 65535), st.floats(0, 65535))

@@ -240,13 +240,13 @@ def test_the_reference_is_said_to_be_of_the_plate_or_of_the_package() -> None:
     [
         (
             "mean over 3 control sites: well A02 of simulated plate T1; well A08 of simulated plate T1; well B04 of T2",
-            "control, wells A02, A08 of simulated plate T1; well B04 of T2, from the model package",
+            "control, wells A02, A08 of simulated plate T1; well B04 of T2, from the model package.",
         ),
         (
             "mean over 1 er stress site: well A11 of plate P1, as er stress",
-            "er stress, well A11 of plate P1, from the model package",
+            "er stress, well A11 of plate P1, from the model package.",
         ),
-        ("mean over 2 control sites: site 1 in r.npz; x", "control, site 1 in r.npz; x, from the model package"),
+        ("mean over 2 control sites: site 1 in r.npz; x", "control, site 1 in r.npz; x, from the model package."),
         ("one control site", "one control site"),
     ],
 )
@@ -271,6 +271,7 @@ def test_the_outlines_are_defined_beside_them() -> None:
     caption = words_of(page, "outline caption")
     assert "“mito_fragmented” against “control”" in caption
     assert "30 % (thick) and 60 % (thin) of the positive attribution" in caption
+    assert "islands smaller than a smoothed point are left out" in caption
 
 
 def test_a_failed_check_is_named_where_the_outlines_would_be() -> None:

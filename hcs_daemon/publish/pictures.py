@@ -45,7 +45,8 @@ def draw_well(picture: WellPicture) -> bytes:
     """A well's page as a PNG file: RGB, `well_page.PAGE_WIDTH` pixels wide. Equal pictures give equal bytes.
 
     The thick and the thin outline hold the smallest areas with 30 % and 60 % of the positive attribution (see
-    `mass_levels`), summed over the channels and smoothed; none is drawn where the explanation failed its checks.
+    `mass_levels`), summed over the channels and smoothed, less specks (`without_specks`); none is drawn where the
+    explanation failed its checks.
     Raises ValueError when the panels do not have the result's channels.
     """
     page = lay_out(picture)
@@ -84,13 +85,33 @@ def mass_levels(field: NDArray[np.float32], masses: tuple[float, ...]) -> list[f
 def smooth_attribution(attribution: AttributionPanels, um_per_px: float | None) -> NDArray[np.float32]:
     """(height, width) of the heat: its sum over the channels, smoothed by `SMOOTHING_UM`. um_per_px: of the heat."""
     total = np.nan_to_num(attribution.heat).sum(axis=0)
-    sigma = SMOOTHING_UM / um_per_px if um_per_px else SMOOTHING_SHARE * max(total.shape)
-    return np.asarray(ndimage.gaussian_filter(total, min(sigma, max(total.shape) / 4), mode="nearest"), np.float32)
+    smoothed = ndimage.gaussian_filter(total, smoothing_px(total.shape, um_per_px), mode="nearest")
+    return np.asarray(smoothed, np.float32)
 
 
-def outline(field: NDArray[np.float32], level: float, line_px: float) -> Grey:
-    """How much of each pixel a line along field = level covers, by the distance |field - level| / |gradient|."""
-    above = field >= level
+def smoothing_px(shape: tuple[int, ...], um_per_px: float | None) -> float:
+    """Standard deviation of the smoothing in pixels of a field of shape (height, width)."""
+    sigma = SMOOTHING_UM / um_per_px if um_per_px else SMOOTHING_SHARE * max(shape)
+    return min(sigma, max(shape) / 4)
+
+
+def without_specks(above: NDArray[np.bool_], mass: float, sigma_px: float) -> NDArray[np.bool_]:
+    """Without the islands that are smaller than the one that the smoothing makes of a single point.
+
+    That is the area within which a Gaussian of `sigma_px` holds `mass`; the largest island always stays.
+    """
+    islands, count = ndimage.label(above)
+    areas = np.bincount(islands.ravel(), minlength=count + 1)
+    areas[0] = 0
+    least = -2.0 * np.log(1.0 - mass) * np.pi * sigma_px**2
+    return np.asarray((areas >= min(least, areas.max()))[islands] & above, np.bool_)
+
+
+def outline(field: NDArray[np.float32], level: float, line_px: float, above: NDArray[np.bool_]) -> Grey:
+    """How much of each pixel a line along field = level covers, by the distance |field - level| / |gradient|.
+
+    above: what of field >= level has an outline.
+    """
     near = ndimage.binary_dilation(above, iterations=4) & ~ndimage.binary_erosion(above, iterations=4, border_value=1)
     slope = np.hypot(*np.gradient(field))
     distance = np.abs(field - level) / np.maximum(slope, np.float32(1e-30))
@@ -205,9 +226,12 @@ class _Painter:
         levels = mass_levels(field, (INNER_MASS, OUTER_MASS))
         large = np.asarray(Pillow.fromarray(field).resize(shown.size, Pillow.Resampling.BICUBIC), np.float32)
         rgb = np.asarray(shown, np.float32)
-        for level, line_px in zip(levels, (INNER_LINE_PX, OUTER_LINE_PX), strict=True):
-            halo = outline(large, level, line_px + 2 * HALO_PX)[:, :, None] * np.float32(0.75)
-            line = outline(large, level, line_px)[:, :, None]
+        sigma_px = smoothing_px(large.shape, scale)
+        lines = (INNER_MASS, INNER_LINE_PX), (OUTER_MASS, OUTER_LINE_PX)
+        for level, (mass, line_px) in zip(levels, lines, strict=True):
+            above = without_specks(large >= level, mass, sigma_px)
+            halo = outline(large, level, line_px + 2 * HALO_PX, above)[:, :, None] * np.float32(0.75)
+            line = outline(large, level, line_px, above)[:, :, None]
             rgb = rgb * (1 - halo) * (1 - line) + 255 * line
         return Pillow.fromarray(np.asarray(np.rint(rgb), np.uint8))
 

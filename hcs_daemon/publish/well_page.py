@@ -285,7 +285,8 @@ def _outline_caption(picture: WellPicture) -> str:
         return (
             f"{well_words.leaning(picture.result)}Outlined is what speaks for {contrast}: "
             f"the smallest areas with {100 * INNER_MASS:.0f} % (thick) and "
-            f"{100 * OUTER_MASS:.0f} % (thin) of the positive attribution over all channels, smoothed by {smoothing}. "
+            f"{100 * OUTER_MASS:.0f} % (thin) of the positive attribution over all channels, smoothed by {smoothing}; "
+            "islands smaller than a smoothed point are left out. "
             "On empty ground it is what the references have there and this site lacks."
         )
     if picture.attribution is None:
@@ -443,7 +444,7 @@ def _shares(column: Column, picture: WellPicture) -> None:
         "shares caption",
         f"{well_words.leaning(picture.result)}What each channel adds to the log-odds of "
         f"“{explanation.target}” against “{explanation.against}”, "
-        f"in all {change}{whiskers}",
+        f"in all {change}{whiskers}.",
         SMALL,
         colour=FAINT,
         most=9,

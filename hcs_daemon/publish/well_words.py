@@ -197,7 +197,7 @@ def compared_with(explanation: ExplanationEntry) -> str:
         f"{'wells' if len(names) > 1 else 'well'} {', '.join(names)} of {plate}" if names else plate
         for plate, names in wells.items()
     ]
-    return f"Compared with: {said['class']}, {'; '.join(places)}, from the model package"
+    return f"Compared with: {said['class']}, {'; '.join(places)}, from the model package."
 
 
 _MEAN_OVER = re.compile(r"mean over \d+ (?P<class>.+?) sites?: (?P<names>.+)")
@@ -333,7 +333,7 @@ def _sites(numbers: Sequence[int]) -> str:
 def _percent(share_: float | None) -> str:
     if share_ is None:
         return "not a number"
-    return f"{100 * share_:.2g} %" if share_ >= 0.0001 else "< 0.01 %"
+    return f"{100 * share_:.2g} %" if share_ >= 0.001 else "< 0.1 %"
 
 
 def _limit(limit: float) -> str:
