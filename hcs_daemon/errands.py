@@ -8,12 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import IO
 
 from hcs_daemon.config import ENVIRONMENT_PREFIX, Results
 from hcs_daemon.plate import AcquisitionId
@@ -29,8 +30,8 @@ STOP_S = 5.0
 """Seconds that a running command has to end by itself when the daemon is to end."""
 SAID_BYTES = 2000
 """Of the end of what a command wrote on standard error, so much is kept."""
-SAID_AT_MOST_BYTES = 16 << 20
-"""A command that wrote more there is ended: it would fill the disk."""
+HEAR_S = 1.0
+"""Seconds that the end of what it wrote may take to arrive, once it has ended."""
 _LOOK_S, _REST_S = 0.05, 0.25
 """Seconds between two looks, while a command runs and else."""
 
@@ -48,51 +49,63 @@ class Command:
             raise FileNotFoundError(f"{words[0]} is not there, or may not be run by this user")
         if program.casefold().endswith((".bat", ".cmd")):
             raise PermissionError(f"{program} is run by a shell, and a plate may be called like a command")
-        self._said = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed when the command has ended)
-        try:
-            self._process = subprocess.Popen(  # noqa: S603 (the settings' own program, without a shell)
-                [program, *words[1:]],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._said,
-                cwd=folder,
-                env=_environment(os.environ),
-                start_new_session=os.name != "nt",
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-            )
-        except BaseException:
-            self._said.close()
-            raise
+        self._process = subprocess.Popen(  # noqa: S603 (the settings' own program, without a shell)
+            [program, *words[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            cwd=folder,
+            env=_environment(os.environ),
+            start_new_session=os.name != "nt",
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+        assert self._process.stderr is not None
+        self._listener = _Listener(self._process.stderr)
+        self._listener.start()
 
     def look(self, now: float) -> tuple[int | None, str] | None:
         """Its exit status (None where it was ended) and in words what came of it; None while it runs."""
         code = self._process.poll()
         if code is not None:
-            return code, self._close("" if code == 0 else _ended_with(code))
+            return code, self.end("" if code == 0 else _ended_with(code))
         if now >= self.until_s:
             return None, self.end("it took too long and was ended")
-        if os.fstat(self._said.fileno()).st_size > SAID_AT_MOST_BYTES:
-            return None, self.end(f"it wrote more than {SAID_AT_MOST_BYTES >> 20} MiB on standard error and was ended")
         return None
 
     def end(self, why: str) -> str:
         """End it, with all that it started and did not set apart; why, with the end of what it said."""
-        if sys.platform == "win32":
-            tree = ["taskkill", "/T", "/F", "/PID", str(self._process.pid)]
-            subprocess.run(tree, capture_output=True, timeout=STOP_S, check=False)  # noqa: S603
-        else:
+        if sys.platform != "win32":
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+        elif self._process.returncode is None:  # a tree is found by its root alone
+            tree = ["taskkill", "/T", "/F", "/PID", str(self._process.pid)]
+            subprocess.run(tree, capture_output=True, timeout=STOP_S, check=False)  # noqa: S603
         with suppress(subprocess.TimeoutExpired):  # one that hangs in a dead share cannot be ended
             self._process.wait(STOP_S)
-        return self._close(why)
-
-    def _close(self, why: str) -> str:
-        with self._said as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - SAID_BYTES))
-            said = file.read().decode("utf-8", "replace")
-        shown = " | ".join(filter(None, ("".join(filter(str.isprintable, line)).strip() for line in said.splitlines())))
+        lines = self._listener.close().decode("utf-8", "replace").splitlines()
+        shown = " | ".join(filter(None, ("".join(filter(str.isprintable, line)).strip() for line in lines)))
         return ": ".join(filter(None, (why, shown)))
+
+
+class _Listener(threading.Thread):
+    """Reads what a command writes and keeps the end of it, in memory alone: what it writes fills no disk."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        super().__init__(name="command-said", daemon=True)
+        self._pipe = pipe
+        self._end = b""
+        self._over = False
+
+    def run(self) -> None:
+        with self._pipe:
+            while not self._over and (piece := os.read(self._pipe.fileno(), 1 << 16)):
+                self._end = (self._end + piece)[-SAID_BYTES:]
+
+    def close(self) -> bytes:
+        """The end of what was written; a process that was set apart and writes more finds nobody listening."""
+        self.join(HEAR_S)
+        self._over = True
+        return self._end
 
 
 def _ended_with(code: int) -> str:

@@ -17,7 +17,7 @@ import structlog
 
 from fakes import Clock, make_settings, until
 from hcs_daemon.config import load_settings
-from hcs_daemon.errands import SAID_AT_MOST_BYTES, SAID_BYTES, STOP_S, WAITS_S, Command, Errands, words_for
+from hcs_daemon.errands import SAID_BYTES, STOP_S, WAITS_S, Command, Errands, words_for
 from hcs_daemon.errors import SettingsError
 from hcs_daemon.plate import AcquisitionId
 from hcs_daemon.records import CommandEnded, FinishedPlate
@@ -237,12 +237,41 @@ def test_of_what_it_says_the_end_is_kept(tmp_path: Path, log: io.StringIO) -> No
     assert SAID_BYTES - 10 < len(line["detail"]) < SAID_BYTES + 40
 
 
-def test_one_that_never_stops_talking_is_ended(tmp_path: Path, log: io.StringIO) -> None:
+def test_one_that_never_stops_talking_is_ended_in_its_time_and_fills_no_disk(tmp_path: Path, log: io.StringIO) -> None:
     code = "import sys\nwhile True: sys.stderr.write('x' * (1 << 20))"
-    clerk = Clerk(tmp_path, python(code))
+    clerk = Clerk(tmp_path, python(code), timeout_s=60.0)
+    clerk.finished.put(clerk.plate())
+    clerk.errands.step(clerk.clock.now)
+    running = clerk.errands._running
+    assert running is not None
+    until(lambda: len(running[1]._listener._end) == SAID_BYTES)
+    if sys.platform == "linux":
+        assert Path(f"/proc/{running[1]._process.pid}/fd/2").readlink().name.startswith("pipe:")
+    clerk.clock.advance(60)
+    clerk.look()
+    (line,) = said(log, "plate.not_told")
+    assert line["detail"] == "it took too long and was ended: " + "x" * SAID_BYTES
+
+
+@pytest.mark.skipif(os.name == "nt", reason="process groups are of POSIX")
+@pytest.mark.parametrize("status", [0, 3])
+def test_what_a_command_left_in_the_background_ends_with_it(tmp_path: Path, log: io.StringIO, status: int) -> None:
+    script = f"(echo the end >&2; exec yes >&2) & echo $! > child; exit {status}"
+    clerk = Clerk(tmp_path, ["/bin/sh", "-c", script])
     clerk.finish(clerk.plate())
-    assert said(log, "plate.not_told")[0]["detail"].startswith("it wrote more than 16 MiB")
-    assert SAID_AT_MOST_BYTES == 16 << 20
+    assert [clerk.counts(), clerk.ended[:1] != []] == [(1, 0) if status == 0 else (0, 1), status == 0]
+    child = int((tmp_path / "P1" / "child").read_text())
+    until(lambda: not _runs(child))
+
+
+def _runs(process: int) -> bool:
+    """Whether it is there, and no mere entry that its parent has yet to take note of."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{process}/stat")
+    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
 def test_a_process_that_it_leaves_behind_holds_up_nobody(tmp_path: Path, log: io.StringIO) -> None:
