@@ -150,6 +150,7 @@ class Telemetry:
         self.control_drift = gauge("hcs_control_drift", "How far a plate's controls moved meanwhile, in their scatter")
         self.clock_skew_seconds = gauge("hcs_clock_skew_seconds", "Newest file's time minus this machine's clock")
         self.textfile_failures = counter("hcs_textfile_failures", "Writes of the file of metrics that failed")
+        self.started = gauge("hcs_start_timestamp_seconds", "When this daemon started")
         self.rendered = gauge("hcs_rendered_timestamp_seconds", "When these figures were put together")
         self.plate_commands = counter("hcs_plate_commands", "Runs of the command for finished plates", "result")
         self.settings_reloads = counter("hcs_settings_reloads", "Settings read anew, by result", "result")
@@ -175,6 +176,7 @@ class Telemetry:
         for reload_result in ReloadResult:
             self.settings_reloads.labels(reload_result)
         started = time.time()
+        self.started.set(started)
         for stage in Stage:
             self.stage_seconds.labels(stage)
             self.stage_queue_items.labels(stage).set(0)

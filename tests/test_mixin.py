@@ -26,6 +26,7 @@ from mixin import ALERTS, EXPRESSIONS, MONITORING, PROMETHEUS, RECORDED, ROOT, m
 RUNBOOKS = ROOT / "docs" / "runbooks"
 PROMISED = {
     "HcsDown",
+    "HcsRestarting",
     "WatcherStalled",
     "WatchUnavailable",
     "WatchMissedEvents",

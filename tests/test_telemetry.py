@@ -59,6 +59,7 @@ PROMISED = [
     "hcs_clock_skew_seconds",
     "hcs_textfile_failures_total",
     "hcs_rendered_timestamp_seconds",
+    "hcs_start_timestamp_seconds",
     'hcs_build_info{version="1.2.3"}',
     "hcs_ready",
 ]
@@ -107,6 +108,14 @@ def test_the_progress_of_a_stage_is_its_start_until_the_first() -> None:
     shown = {name: value for name, value in scrape(telemetry).items() if "last_progress" in name}
     assert len(shown) == len(Stage)
     assert all(before <= value <= time.time() for value in shown.values())
+
+
+def test_the_start_is_told_and_stays() -> None:
+    before = time.time()
+    telemetry = Telemetry("1")
+    first = scrape(telemetry)["hcs_start_timestamp_seconds"]
+    assert before <= first <= time.time()
+    assert scrape(telemetry)["hcs_start_timestamp_seconds"] == first
 
 
 def test_every_event_is_used_and_named_as_a_thing_and_what_happened_to_it() -> None:
