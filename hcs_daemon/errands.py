@@ -23,9 +23,9 @@ from hcs_daemon.telemetry import Event, Telemetry, get_log
 from hcs_daemon.vocabulary import CommandResult, PlateState
 
 WAITS_S = (10.0, 60.0, 300.0, 1800.0)
-"""Seconds before each further try; after the last it is left to the next start."""
+"""Seconds before each further try; the last wait is repeated for ever."""
 HASTY_WAITS_S = (1.0, 5.0)
-"""The same where somebody waits for the end, as `process` does."""
+"""The same where somebody waits for the end, as `process` does; after the last it is left to the next start."""
 STOP_S = 5.0
 """Seconds that a running command has to end by itself when the daemon is to end."""
 SAID_BYTES = 2000
@@ -146,7 +146,8 @@ class Errands:
     """Runs the command of `results` for the plates that come. Owned by its own thread.
 
     finished: the plates; a newer word on a plate replaces the one that waits. ended: where it is told what came of the
-    last try. waits_s: seconds before each further try. busy: a command runs.
+    last of `waits_s`, and of each try after it. waits_s: seconds before each further try. for_ever: the last of them is
+    repeated, as a system that is down over a weekend needs. busy: a command runs.
     """
 
     def __init__(
@@ -156,12 +157,15 @@ class Errands:
         finished: SimpleQueue[FinishedPlate],
         ended: SimpleQueue[CommandEnded],
         waits_s: Sequence[float] = WAITS_S,
+        *,
+        for_ever: bool = True,
     ) -> None:
         self._results = results
         self._telemetry = telemetry
         self._finished = finished
         self._ended = ended
         self._waits_s = waits_s
+        self._for_ever = for_ever
         self._waiting: dict[AcquisitionId, _Errand] = {}
         self._running: tuple[_Errand, Command] | None = None
         self._stopping = False
@@ -249,12 +253,13 @@ class Errands:
         elif self._stopping:
             self._say_failure(errand, detail, "the next start runs it again")
             return
-        elif errand.tries <= len(self._waits_s):
-            wait_s = self._waits_s[errand.tries - 1]
+        elif self._for_ever or errand.tries <= len(self._waits_s):
+            wait_s = self._waits_s[min(errand.tries, len(self._waits_s)) - 1]
             errand.due_s = now + wait_s
             self._waiting.setdefault(acquisition, errand)
             self._say_failure(errand, detail, f"it is tried again in {wait_s:g} s")
-            return
+            if errand.tries <= len(self._waits_s):
+                return
         else:
             self._waiting = {key: waiting for key, waiting in self._waiting.items() if waiting is not errand}
             self._say_failure(

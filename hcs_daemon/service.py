@@ -195,7 +195,8 @@ def workshop(
     )
     finished: SimpleQueue[FinishedPlate] = SimpleQueue()
     ended: SimpleQueue[CommandEnded] = SimpleQueue()
-    errands = Errands(settings.results, telemetry, finished, ended, WAITS_S if live else HASTY_WAITS_S)
+    waits_s = WAITS_S if live else HASTY_WAITS_S
+    errands = Errands(settings.results, telemetry, finished, ended, waits_s, for_ever=live)
     clerk = StageThread("command", errands, threading.Event(), errands.wait_s)
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="drawing") as drawing:
         publisher = Publisher(

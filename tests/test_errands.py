@@ -17,7 +17,7 @@ import structlog
 
 from fakes import Clock, make_settings, until
 from hcs_daemon.config import load_settings
-from hcs_daemon.errands import SAID_BYTES, STOP_S, WAITS_S, Command, Errands, words_for
+from hcs_daemon.errands import HASTY_WAITS_S, SAID_BYTES, STOP_S, WAITS_S, Command, Errands, words_for
 from hcs_daemon.errors import SettingsError
 from hcs_daemon.plate import AcquisitionId
 from hcs_daemon.records import CommandEnded, FinishedPlate
@@ -50,14 +50,16 @@ def python(code: str, *arguments: str) -> list[str]:
 class Clerk:
     """Errands on a fake clock, with real programs. ended: what it told, in order."""
 
-    def __init__(self, folder: Path, words: list[str], *, timeout_s: float = 3600.0) -> None:
+    def __init__(self, folder: Path, words: list[str], *, timeout_s: float = 3600.0, hasty: bool = False) -> None:
         self.folder = folder
         self.clock = Clock()
         self.telemetry = Telemetry("1")
         self.finished: SimpleQueue[FinishedPlate] = SimpleQueue()
         self._ended: SimpleQueue[CommandEnded] = SimpleQueue()
         self.ended: list[CommandEnded] = []
-        self.errands = Errands(self.results(words, timeout_s), self.telemetry, self.finished, self._ended)
+        waits_s = HASTY_WAITS_S if hasty else WAITS_S
+        results = self.results(words, timeout_s)
+        self.errands = Errands(results, self.telemetry, self.finished, self._ended, waits_s, for_ever=not hasty)
 
     def results(self, words: list[str], timeout_s: float = 3600.0) -> Any:
         given = {"on_plate_finished": words, "on_plate_finished_timeout_s": timeout_s}
@@ -178,9 +180,39 @@ def test_a_failure_is_said_counted_and_tried_again_ever_later(tmp_path: Path, lo
     assert lines[0]["hint"] == "it is tried again in 10 s"
     (ended,) = clerk.ended
     assert (ended.result, ended.tries, ended.exit_code) == (CommandResult.FAILED, 5, 1)
+
+
+def test_the_last_wait_is_repeated_until_it_succeeds(tmp_path: Path, log: io.StringIO) -> None:
+    clerk = Clerk(tmp_path, python("import os, sys; sys.exit(0 if os.path.exists('lims') else 3)"))
+    clerk.finish(clerk.plate())
+    for wait_s in (*WAITS_S, *[WAITS_S[-1]] * 200):
+        clerk.clock.advance(wait_s - 1)
+        clerk.errands.step(clerk.clock.now)
+        assert not clerk.errands.busy
+        clerk.clock.advance(1)
+        if said(log, "plate.not_told")[-1]["tries"] == 7:
+            (tmp_path / "P1" / "lims").touch()
+        clerk.look()
+        if clerk.errands.idle:
+            break
+    results = [(each.result, each.tries, each.exit_code) for each in clerk.ended]
+    failed, succeeded = CommandResult.FAILED, CommandResult.SUCCEEDED
+    assert results == [(failed, 5, 3), (failed, 6, 3), (failed, 7, 3), (succeeded, 8, 0)]
+    assert said(log, "plate.not_told")[-1]["hint"] == "it is tried again in 1800 s"
+
+
+def test_where_somebody_waits_for_the_end_it_is_left_to_the_next_start(tmp_path: Path, log: io.StringIO) -> None:
+    clerk = Clerk(tmp_path, python("import sys; sys.exit(3)"), hasty=True)
+    clerk.finish(clerk.plate())
+    for wait_s in HASTY_WAITS_S:
+        assert not clerk.errands.idle
+        clerk.clock.advance(wait_s)
+        clerk.look()
+    assert [(each.result, each.tries) for each in clerk.ended] == [(CommandResult.FAILED, 3)]
+    assert "the next start of the daemon tries again" in said(log, "plate.not_told")[-1]["hint"]
     clerk.clock.advance(1e6)
     clerk.look()
-    assert clerk.counts() == (0, 5)
+    assert clerk.counts() == (0, 3)
     assert clerk.errands.idle
 
 

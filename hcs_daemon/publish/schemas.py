@@ -519,7 +519,7 @@ class CommandEntry(Document):
     """What became of results.on_plate_finished for this plate, as it is now."""
 
     result: Literal["waiting", "succeeded", "failed"] = Field(
-        description="waiting: to be run, or under way; failed: after its last try, until the next start"
+        description="waiting: to be run, or under way; failed: five times or more, or at the last try of process"
     )
     tries: Count = 0
     ended_at: AwareDatetime | None = None
