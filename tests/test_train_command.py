@@ -156,6 +156,49 @@ def test_too_few_wells_of_a_class_are_said(plate: Path, capsys: pytest.CaptureFi
     said = capsys.readouterr().err
     assert "too few wells of REF-ACTIN (2 wells)" in said
     assert "6 of each class are needed" in said
+    assert not (plate / "few.training").exists()
+
+
+def test_too_few_wells_are_said_before_a_plane_is_read(
+    plate: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("a plane was read")
+
+    monkeypatch.setattr("hcs_daemon.training.plates._read", read)
+    assert main(arguments(plate, "early", classes="compound")) == 2
+    assert "too few wells of REF-ACTIN (2 wells)" in capsys.readouterr().err
+    assert not (plate / "early.training").exists()
+
+
+def test_a_layout_that_is_not_there_is_asked_for_by_its_option(plate: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = arguments(plate, "gone")
+    given[given.index("--layout") + 1] = str(plate / "incoming")  # a folder that holds no P1.csv
+    assert main(given) == 2
+    said = capsys.readouterr().err
+    assert "P1.csv is not there" in said
+    assert "give --layout" in said
+    assert not (plate / "gone.training").exists()
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_who_ends_it_is_told_whether_it_goes_on(
+    begun: bool,  # noqa: FBT001 (a table)
+    plate: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def end(order: Order, *_: object) -> None:
+        order.work.mkdir()
+        if begun:
+            (order.work / "learning.checkpoint").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hcs_daemon.commands.train.make_package", end)
+    assert main(arguments(plate, f"ended-{begun}")) == 130
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith("ended: the same command ")
+    assert ("goes on from where it was" in said) is begun
 
 
 def test_a_column_that_is_not_there_is_said_with_those_that_are(
@@ -172,6 +215,7 @@ def test_planes_of_another_depth_teach_nothing(plate: Path, capsys: pytest.Captu
     given[2] = str(plate / "twelve.toml")
     assert main(given) == 4
     assert "no labelled well could be read" in capsys.readouterr().err
+    assert not (plate / "wrong.training").exists()
 
 
 def test_the_tile_of_an_example_is_the_one_that_is_lit_like_its_site(tmp_path: Path) -> None:

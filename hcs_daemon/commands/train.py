@@ -17,7 +17,12 @@ def train_package(order: Order, config: Path) -> int:
     settings = load_settings(config, {"model": {"package": "demo"}})
     configure_logging(settings.log.format, "warning")
     with ThreadPoolExecutor(reader_count(settings), thread_name_prefix="reader") as readers:
-        made = make_package(order, settings, readers, progress_bar, say)
+        try:
+            made = make_package(order, settings, readers, progress_bar, say)
+        except KeyboardInterrupt:
+            again = "goes on from where it was" if order.goes_on else "begins anew, as nothing was learned yet"
+            say(f"\nended: the same command {again}")
+            raise
     _tell(made, order)
     return 0
 

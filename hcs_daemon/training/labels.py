@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hcs_daemon.errors import LayoutError
-from hcs_daemon.layout import read_column, read_layout
+from hcs_daemon.layout import layout_file, read_column, read_layout
 from hcs_daemon.plate import PlateLayout, WellPosition
 from hcs_daemon.training.plates import WellName
 
@@ -32,6 +32,11 @@ class Labels:
     def of(self, plate: str) -> Mapping[WellPosition, str]:
         """The class of each well of a plate that teaches one. Raises LayoutError."""
         if plate not in self._found:
+            file = layout_file(self._path, plate)
+            if not file.exists():
+                raise LayoutError(
+                    f"{file} is not there", "give --layout a CSV file, or a folder of one <plate>.csv a plate"
+                )
             layout = self.layouts[plate] = read_layout(self._path, plate)
             if self._column.casefold() in _BY_CONTENT:
                 wells = layout.wells.items()

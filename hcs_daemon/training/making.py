@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from hcs_daemon.config import Settings
 from hcs_daemon.device.manifest import Manifest
 from hcs_daemon.device.package import load_package
 from hcs_daemon.device.tiling import Tiler
-from hcs_daemon.errors import FolderError
+from hcs_daemon.errors import FolderError, HcsError
 from hcs_daemon.novelty import Novelty, fit, wells_needed
 from hcs_daemon.plate import PLATE_SHAPES, PlateLayout
 from hcs_daemon.records import Pixels
@@ -63,6 +63,16 @@ class Order:
     seed: int = 0
     steps: int = STEPS
 
+    @property
+    def work(self) -> Path:
+        """The folder that keeps what was done until the package is written."""
+        return self.output.with_name(self.output.name + ".training")
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a training that was ended is gone on from."""
+        return any(self.work.glob("*.checkpoint"))
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
@@ -79,14 +89,14 @@ def make_package(order: Order, settings: Settings, readers: Executor, bar: Bar, 
     package is written. readers: read files. say: takes a line now and then. Raises HcsError: plates that cannot be
     read, a layout that does not fit, too few wells.
     """
-    work = _work_folder(order.output)
-    labels = Labels(order.layout, order.column, order.control)
-    with bar("reading planes") as progress:
-        gathered = gather(
-            order.plates, settings, labels_of=labels.of, scratch=work / "pixels", readers=readers, progress=progress
-        )
-    check_enough(gathered.labels)
-    study = _Study(order, settings, gathered, labels.control_class(gathered.labels), labels.layouts)
+    work = _work_folder(order)
+    try:
+        study = _Study(order, settings, *_gathered(order, settings, readers, bar))
+    except HcsError:
+        with suppress(OSError):  # a folder with checkpoints stays
+            (work / "pixels").unlink(missing_ok=True)
+            work.rmdir()
+        raise
     say(study.in_words())
     plain, course = study.learn(
         "learning", study.classes_of, study.split.validate, steps=order.steps, work=work, bar=bar
@@ -108,8 +118,32 @@ def make_package(order: Order, settings: Settings, readers: Executor, bar: Bar, 
     return Made(findings.report, manifest)
 
 
-def _work_folder(output: Path) -> Path:
-    work = output.with_name(output.name + ".training")
+def _gathered(
+    order: Order, settings: Settings, readers: Executor, bar: Bar
+) -> tuple[Gathered, str, Mapping[str, PlateLayout]]:
+    """All labelled wells, the control's class, and the layouts. Raises HcsError."""
+    labels = Labels(order.layout, order.column, order.control)
+
+    def judge(found: Mapping[WellName, str]) -> None:
+        check_enough(found)
+        labels.control_class(found)
+
+    with bar("reading planes") as progress:
+        gathered = gather(
+            order.plates,
+            settings,
+            labels_of=labels.of,
+            judge=judge,
+            scratch=order.work / "pixels",
+            readers=readers,
+            progress=progress,
+        )
+    judge(gathered.labels)  # some may have lacked planes
+    return gathered, labels.control_class(gathered.labels), labels.layouts
+
+
+def _work_folder(order: Order) -> Path:
+    output, work = order.output, order.work
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         if output.exists() and not output.is_dir():

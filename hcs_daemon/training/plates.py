@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import numpy as np
@@ -21,6 +21,7 @@ from hcs_daemon.device.manifest import ChannelEntry, Manifest, Normalisation
 from hcs_daemon.device.tiling import Tiler
 from hcs_daemon.errors import FolderError, SettingsError
 from hcs_daemon.instruments import instrument_for
+from hcs_daemon.instruments.naming import FileKind, name_of_root
 from hcs_daemon.intake.arrival import scan_once
 from hcs_daemon.intake.intake import Intake
 from hcs_daemon.plate import WellPosition
@@ -114,24 +115,48 @@ def gather(
     settings: Settings,
     *,
     labels_of: Callable[[str], Mapping[WellPosition, str]],
+    judge: Callable[[Mapping[WellName, str]], None],
     scratch: Path,
     readers: Executor,
     progress: Callable[[int, int], None],
 ) -> Gathered:
     """Read every site of every labelled well below the folders; the rest is judged too and left.
 
-    labels_of: the label of each well of a plate, by its name. scratch: a file for the pixels, written anew, which the
+    labels_of: the label of each well of a plate, by its name. judge: shown all labels before a plane is opened, where
+    files' names say of which plates they are; raises where nothing can come of them. scratch: a file for the pixels, written anew, which the
     answer refers to. progress: told (planes decided, planes in all) of the present folder. Raises FolderError for a
     folder that is not there or gives nothing, SettingsError where sites do not fit together, and what labels_of raises.
     """
     for root in roots:
         if not root.is_dir():
             raise FolderError(f"{root} is not a folder", "give a plate's folder, or a tree of them")
+    named = [plates_by_name(root, settings) for root in roots]
+    plates = sorted(set().union(*(found for found in named if found)))
+    if all(named):
+        judge({(plate, well): label for plate in plates for well, label in labels_of(plate).items()})
     with scratch.open("wb") as stream:
         shelf = _Shelf(stream, settings, labels_of)
         for root in dict.fromkeys(root.resolve() for root in roots):
             _read(root, settings, shelf, readers, progress)
     return shelf.gathered(scratch)
+
+
+def plates_by_name(root: Path, settings: Settings) -> set[str]:
+    """The plates below a folder, by the names of its files; none where a name does not say all that is in a file."""
+    instrument, name = instrument_for(settings.watch), name_of_root(root)
+    paths = [PurePosixPath(seen.path.relative_to(root).as_posix()) for seen in scan_once(root).sightings]
+    for path in paths:  # so that it knows whose files they are when they are asked again
+        instrument.read_name(name, path)
+    plates = set()
+    for path in paths:
+        reading = instrument.read_name(name, path)
+        if reading.address is not None:
+            plates.add(reading.address.acquisition.plate)
+        elif reading.kind is FileKind.BUNDLE or (
+            reading.kind is FileKind.UNKNOWN and path.suffix.lower() in {".tif", ".tiff"}
+        ):
+            return set()
+    return plates
 
 
 def draft(settings: Settings, pixel_size_um: float, tile_px: int, normalisation: Sequence[Normalisation]) -> Manifest:
