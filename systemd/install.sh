@@ -16,7 +16,8 @@ usage: systemd/install.sh [install] [--instrument NAME] [--results DIR] [--wheel
 
 install     copies the program to /opt/hcs-daemon with an environment of its own, makes the user hcs-daemon,
             /etc/hcs-daemon and /var/lib/hcs-daemon, installs the units, tries the settings and starts the service.
-            Run it again after a change of results.directory, and from a newer checkout to bring that in.
+            Run it again after a change of results.directory, and from a newer checkout to bring that in;
+            if that cannot be installed, the program that was there is put back, and started again.
 uninstall   stops the service and removes what install put there. Settings, results, /var/lib/hcs-daemon,
             /var/cache/hcs-daemon and the user stay.
 
@@ -137,7 +138,27 @@ copy_program() {
         fi
     done
     [ -n "$dry" ] || find "$program_dir/hcs_daemon" -name __pycache__ -prune -exec rm -rf {} +
+    drop "$program_dir/.copied" # not written over: the program that is kept has the same file
     put_text "$items" "$program_dir/.copied"
+}
+
+keep_program() { # names of their own for the files that run now: put back, should what comes not be installable
+    drop "$kept.part"
+    if [ -x "$program_dir/.venv/bin/hcs-daemon" ] && [ ! -e "$kept" ]; then
+        run cp -al "$program_dir" "$kept.part"
+        run mv "$kept.part" "$kept"
+    fi
+}
+
+end_early() { # what an end in between leaves: the program before, running again, or services that are stopped
+    if [ -n "$exchanging" ] && [ -d "$kept" ]; then
+        rm -rf "$program_dir"
+        mv "$kept" "$program_dir"
+        for each in $stopped; do systemctl start "$each" || true; done
+        say "not installed; the program that was there is back, and started again: ${stopped:-nothing}" >&2
+    elif [ -n "$stopped" ]; then
+        say "not finished; stopped, and to be started by another run of this: $stopped" >&2
+    fi
 }
 
 install_units() {
@@ -202,12 +223,6 @@ bring_up() { # bring_up UNIT: whether it may start; its settings are tried, the 
     esac
 }
 
-say_left_stopped() {
-    if [ -n "$stopped" ]; then
-        say "not finished; stopped, and to be started by another run of this: $stopped" >&2
-    fi
-}
-
 install_all() {
     if [ -n "$root" ]; then
         copy_program
@@ -221,13 +236,18 @@ install_all() {
     python=$(find_python)
     up=$(running | tr '\n' ' ')
     if ! is_current; then
+        keep_program
         # a program that is exchanged under a running service would be half of either version
         stopped=$up
-        trap say_left_stopped EXIT
+        [ -n "$dry" ] || exchanging=yes
+        trap end_early EXIT
+        trap 'exit 1' HUP INT TERM
         for each in $stopped; do run systemctl stop "$each"; done
         copy_program
     fi
     run "$python" "$program_dir/bootstrap.py" install ${wheelhouse:+--wheelhouse "$wheelhouse"}
+    exchanging=
+    drop "$kept"
     install_units
     run systemd-sysusers /etc/sysusers.d/hcs-daemon.conf
     run systemd-tmpfiles --create /etc/tmpfiles.d/hcs-daemon.conf
@@ -294,6 +314,7 @@ remove_drop_in() { # remove_drop_in UNIT
 }
 
 remove_program() {
+    drop "$kept" "$kept.part"
     drop "$program_dir/.venv"
     if [ -e "$program_dir/.copied" ]; then
         tr ' ' '\n' <"$program_dir/.copied" | while read -r item; do drop "$program_dir/$item"; done
@@ -328,7 +349,7 @@ uninstall_all() {
 
 # ---- what is asked for
 
-action=install instrument='' results='' wheelhouse='' root='' dry='' fresh='' up='' stopped=''
+action=install instrument='' results='' wheelhouse='' root='' dry='' fresh='' up='' stopped='' exchanging=''
 case ${1:-} in install | uninstall) action=$1 && shift ;; esac
 while [ $# -gt 0 ]; do
     case $1 in
@@ -361,6 +382,7 @@ check_results "$results"
 unit=hcs-daemon.service name=config
 [ -z "$instrument" ] || unit=hcs-daemon@$instrument.service name=$instrument
 program_dir=$root/opt/hcs-daemon
+kept=$program_dir.old
 settings_dir=$root/etc/hcs-daemon
 unit_dir=$root/etc/systemd/system
 link=$root/usr/local/bin/hcs-daemon

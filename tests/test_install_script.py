@@ -229,6 +229,21 @@ def test_its_whole_life(folder: Path) -> None:
     assert (asked[0], asked[-1]) == (f"stop {service}", f"restart {service}")
     assert {Path(name).name for name in machine.tree().keys() ^ before.keys()} == {"new.py", "old.py"}
 
+    # one that cannot be installed, for want of a network say: the one before is back, and runs
+    (checkout / "hcs_daemon" / "newer.py").touch()
+    good_bootstrap = (checkout / "bootstrap.py").read_text("utf-8")
+    (checkout / "bootstrap.py").write_text(
+        "import pathlib, shutil, sys\nshutil.rmtree(pathlib.Path(__file__).parent / '.venv')\nsys.exit('no network')\n"
+    )
+    before = machine.tree()
+    failed = machine.run(*install)
+    assert failed.returncode == 1
+    assert "no network" in failed.stderr
+    assert f"is back, and started again: {service}" in failed.stderr
+    assert (machine.tree(), machine.asked()) == (before, [f"stop {service}", f"start {service}"])
+    (checkout / "bootstrap.py").write_text(good_bootstrap, "utf-8")
+    (checkout / "hcs_daemon" / "newer.py").unlink()
+
     # a second instrument, and it alone away again; the first goes on
     before = machine.tree()
     second = machine.run(*install, "--instrument", "confocal")
