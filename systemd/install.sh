@@ -198,10 +198,28 @@ if settings.http.textfile:
     print(settings.http.textfile.parent)' "$1"
 }
 
-open_folders() { # open_folders UNIT FOLDERS: for the service to write in; results, the first, are made if need be
+absent_mount() { # absent_mount FOLDER: the mount point it is on by /etc/fstab or a unit, if nothing is mounted there
+    {
+        findmnt --fstab --noheadings --list --output TARGET 2>/dev/null || true
+        sed -n 's/^Where=//p' "$unit_dir"/*.mount 2>/dev/null || true
+    } | while read -r mount; do
+        case $1/ in "${mount%/}"/*) [ "$mount" = / ] || mountpoint -q "$mount" || say "$mount" ;; esac
+    done
+}
+
+open_folders() { # open_folders UNIT FOLDERS: for the service to write in; the first, for results, is made only once
     check_results "$2"
     folder=$(printf '%s\n' "$2" | head -n 1)
-    if [ ! -d "$folder" ]; then
+    away=$(absent_mount "$folder" | tail -n 1)
+    if [ -n "$away" ]; then
+        say "results.directory $folder is on $away, where nothing is mounted; they would fill this machine's own disk" >&2
+        say "mount it (sudo mount '$away')" >&2
+        return 1
+    elif [ ! -d "$folder" ] && grep -qsxF "ReadWritePaths=\"-$folder\"" "$(drop_in_of "$1")"; then
+        say "results.directory $folder was there, and is there no more" >&2
+        say "bring its disk back; if it is to begin anew: sudo install -d -o hcs-daemon -g hcs-daemon -m 0750 '$folder'" >&2
+        return 1
+    elif [ ! -d "$folder" ]; then
         run mkdir -p "$(dirname "$folder")"
         run install -d -o hcs-daemon -g hcs-daemon -m 0750 "$folder"
     fi
@@ -214,7 +232,7 @@ bring_up() { # bring_up UNIT: whether it may start; its settings are tried, the 
     file=$(settings_of "$1")
     say "trying $file …"
     folders=$(written_by "$file") || return 1
-    open_folders "$1" "$folders"
+    open_folders "$1" "$folders" || return 1
     code=0
     as_service "$program_dir/.venv/bin/hcs-daemon" check -c "$file" || code=$?
     case " $up " in

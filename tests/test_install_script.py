@@ -15,6 +15,7 @@ from machine import ROOT, Machine
 
 SCRIPT = ROOT / "systemd" / "install.sh"
 UNITS = {"hcs-daemon.service", "hcs-daemon@.service"}
+SERVED = "/var/lib/the results"
 SETTINGS = """
 [watch]
 directory = "/var/lib/incoming"
@@ -215,6 +216,32 @@ def test_its_whole_life(folder: Path) -> None:
     assert "start" not in " ".join(machine.asked())
     (folder / "var/lib/away").rename(folder / "var/lib/incoming")
     assert machine.run(*install).returncode == 0
+
+    # results on a disk that is away: nothing is made, or opened, on the machine's own
+    machine.asked()
+    results_there, results_away = folder / "var/lib/the results", folder / "var/lib/the results away"
+    results_there.rename(results_away)
+    before = machine.tree()
+    unmade = machine.run(*install)
+    assert (unmade.returncode, machine.tree()) == (1, before)
+    assert f"{SERVED} was there, and is there no more" in unmade.stderr
+    for named, content in {
+        "etc/fstab": "nas:/screens /var/lib/the\\040results nfs defaults 0 0\n",
+        "etc/systemd/system/nas.mount": f"[Mount]\nWhat=nas:/screens\nWhere={SERVED}\n",
+    }.items():
+        kept = (folder / named).read_text("utf-8") if (folder / named).exists() else ""
+        (folder / named).write_text(content, "utf-8")
+        for bare_mount_point in (False, True):
+            if bare_mount_point:
+                results_there.mkdir()
+            unmounted = machine.run(*install)
+            assert unmounted.returncode == 1
+            assert f"is on {SERVED}, where nothing is mounted" in unmounted.stderr
+            assert results_there.exists() == bare_mount_point
+        results_there.rmdir()
+        (folder / named).write_text(kept, "utf-8")
+    assert not any("start" in line for line in machine.asked())
+    results_away.rename(results_there)
 
     # another version: nothing runs while the program is exchanged, and a dry run says so
     machine.asked()
