@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from hcs_daemon.errors import LayoutError
 from hcs_daemon.plate import plate_wells
+from hcs_daemon.training.card import Examples, draw
 from hcs_daemon.training.controls import dealt_out, guess, places, strata, told_by
 from hcs_daemon.training.course import attend, load_checkpoint
 from hcs_daemon.training.evaluation import hits
@@ -280,3 +282,23 @@ def test_staining_is_measured_from_well_to_well_and_odd_wells_do_not_count() -> 
     (rule,) = found.normalisation
     assert rule.kind == "asinh"
     assert rule.scale == pytest.approx(found.bright[0] / 3, abs=0.01)
+
+
+# ---- the examples
+
+
+def test_an_example_stands_beside_its_wells_name_and_below_its_channels(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    tiles = rng.integers(100, 1000, (2, 3, 40, 50)).astype(np.uint16)
+    (path,) = draw(tmp_path, [Examples("DMSO", ("P1 A01", "P1 H12"), tiles)], ("DNA", "ER", "Mito")).values()
+    sheet = np.asarray(Image.open(tmp_path / path))
+    left, top = sheet.shape[1] - 3 * 54, sheet.shape[0] - 2 * 44
+    assert left > 30
+    for row in range(2):
+        assert (sheet[top + row * 44 : top + row * 44 + 40, :left] < 128).any(), "the well's name"
+    for column in range(3):
+        low, high = np.percentile(tiles[:, column], (1.0, 99.7))
+        assert (sheet[:top, left + column * 54 : left + column * 54 + 50] < 128).any(), "the channel's name"
+        drawn = sheet[top + 44 : top + 84, left + column * 54 : left + column * 54 + 50]
+        wanted = np.clip((tiles[1, column] - low) / (high - low), 0, 1) * 255
+        assert np.abs(drawn - wanted).max() <= 1

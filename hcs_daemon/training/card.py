@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from hcs_daemon import __version__
+from hcs_daemon.publish import lettering
 from hcs_daemon.records import Pixels
 from hcs_daemon.training.controls import Guess, strata
 from hcs_daemon.training.course import Course
@@ -22,9 +23,14 @@ PICTURES = "pictures"
 """The folder of the examples, in the package."""
 _DARKEST, _BRIGHTEST = 1.0, 99.7
 """Percentiles of the control's examples, which are black and white in all pictures of a channel."""
-_GAP_PX = 4
+_GAP_PX, _LETTERS_PX = 4, 11
 MOST_NAMED = 8
 """Wells in a warning."""
+
+
+def well_words(well: WellName) -> str:
+    """Plate and well, as `P1 B03`."""
+    return f"{well[0]} {well[1].name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,7 @@ class Examples:
     """Tiles of a class, one of each of a few wells; tiles: (wells, channels, height, width), raw counts."""
 
     name: str
+    wells: tuple[str, ...]
     tiles: Pixels
 
 
@@ -140,14 +147,14 @@ class Report:
                 " again, and the figures here are too good"
             )
         if self.twins:
-            pairs = ", ".join(" = ".join(map(_well, group)) for group in self.twins[:MOST_NAMED])
+            pairs = ", ".join(" = ".join(map(well_words, group)) for group in self.twins[:MOST_NAMED])
             more = " and more" if len(self.twins) > MOST_NAMED else ""
             found.append(
                 f"{sum(map(len, self.twins))} wells show pictures of other wells ({pairs}{more}), as where a plate was"
                 f" copied: {self._twins_held} of those held out are known from learning, and the figures count them"
             )
         if self.lacking:
-            names = ", ".join(map(_well, self.lacking[:MOST_NAMED]))
+            names = ", ".join(map(well_words, self.lacking[:MOST_NAMED]))
             found.append(f"{len(self.lacking)} labelled wells could not be read and were left out: {names}")
         return tuple(found)
 
@@ -158,30 +165,41 @@ class Report:
         return sum(len(held & set(group)) for group in self.twins if not held.issuperset(group))
 
 
-def draw(folder: Path, examples: Sequence[Examples]) -> dict[str, str]:
+def draw(folder: Path, examples: Sequence[Examples], channels: Sequence[str]) -> dict[str, str]:
     """Write a PNG of each class's examples into the package; class -> its path below the folder.
 
-    A row a channel, a column a well; contrast is a channel's own and the same for every class. examples: the control's
-    come first.
+    A row a well, its name beside it, and a column a channel; contrast is a channel's own and the same for every class.
+    examples: the control's come first.
     """
     control = examples[0].tiles
     low, high = np.percentile(control, (_DARKEST, _BRIGHTEST), axis=(0, 2, 3))
+    black_white = [*zip(low.tolist(), high.tolist(), strict=True)]
     (folder / PICTURES).mkdir(parents=True, exist_ok=True)
     for old in (folder / PICTURES).glob("class-*.png"):
         old.unlink()
     paths = {}
     for number, each in enumerate(examples, 1):
-        wells, channels, height, width = each.tiles.shape
-        sheet = np.full((channels * (height + _GAP_PX) - _GAP_PX, wells * (width + _GAP_PX) - _GAP_PX), 255, np.uint8)
-        for well in range(wells):
-            for channel in range(channels):
-                span = max(float(high[channel] - low[channel]), 1.0)
-                grey = np.clip((each.tiles[well, channel] - low[channel]) / span, 0, 1) * 255
-                top, left = channel * (height + _GAP_PX), well * (width + _GAP_PX)
-                sheet[top : top + height, left : left + width] = np.rint(grey)
         paths[each.name] = f"{PICTURES}/class-{number}.png"
-        Image.fromarray(sheet).save(folder / paths[each.name])
+        _sheet(each, channels, black_white).save(folder / paths[each.name])
     return paths
+
+
+def _sheet(each: Examples, channels: Sequence[str], black_white: Sequence[tuple[float, float]]) -> Image.Image:
+    height, width = each.tiles.shape[2:]
+    left = max(lettering.width(name, _LETTERS_PX) for name in each.wells) + 2 * _GAP_PX
+    top = lettering.line_height(_LETTERS_PX) + 2 * _GAP_PX
+    tall, wide = height + _GAP_PX, width + _GAP_PX
+    sheet = Image.new("L", (left + len(channels) * wide, top + len(each.wells) * tall), 255)
+    letters, font = ImageDraw.Draw(sheet), lettering.font(_LETTERS_PX)
+    for column, channel in enumerate(channels):
+        words = lettering.elide(channel, width, _LETTERS_PX)
+        letters.text((left + column * wide, _GAP_PX), words, fill=0, font=font)
+    for row, (well, tile) in enumerate(zip(each.wells, each.tiles, strict=True)):
+        letters.text((_GAP_PX, top + row * tall), well, fill=0, font=font)
+        for column, (pixels, (black, white)) in enumerate(zip(tile, black_white, strict=True)):
+            grey = np.clip((pixels - black) / max(white - black, 1.0), 0, 1) * 255
+            sheet.paste(Image.fromarray(np.rint(grey).astype(np.uint8)), (left + column * wide, top + row * tall))
+    return sheet
 
 
 def card(report: Report, course: Course, recipe: Recipe, pictures: Mapping[str, str]) -> str:
@@ -269,7 +287,7 @@ the wells held out lie:
 
 ## Examples
 
-A row a channel ({", ".join(report.channels)}), a column a well; the contrast of a channel is the same in all pictures.
+A row a well, a column a channel; the contrast of a channel is the same in all pictures.
 The wells are the most usual of their class, of those that taught only where no others are left; of each the tile whose
 light is nearest its site's mean: no network was asked. Explanations compare with these; `manifest.json` names them.
 
@@ -282,10 +300,6 @@ light is nearest its site's mean: no network was asked. Explanations compare wit
 - A class of few wells has a wide interval, whatever its figure.
 - It says which class a well resembles, not why cells look so.
 """
-
-
-def _well(well: WellName) -> str:
-    return f"{well[0]} {well[1].name}"
 
 
 def _rows(rows: object) -> str:

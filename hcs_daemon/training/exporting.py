@@ -7,6 +7,8 @@ import logging
 import shutil
 import sys
 import traceback
+import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -21,8 +23,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model
 from torch import nn
 
+from hcs_daemon.device import behaviour
 from hcs_daemon.device.manifest import MANIFEST_NAME, WEIGHTS_NAME, Manifest, check_draft, read_draft
-from hcs_daemon.device.package import Package, load_package
+from hcs_daemon.device.package import Package, load_package, outputs_of, reference_problem
 from hcs_daemon.device.tiling import Tiler
 from hcs_daemon.errors import FolderError, PackageError, SettingsError
 from hcs_daemon.records import Pixels
@@ -65,6 +68,7 @@ def export_model(request: Request) -> tuple[Package, list[str]]:
     draft = read_draft(request.manifest)
     references = _references(request, draft)
     manifest = check_draft(request.manifest, draft)
+    _check_references(request, manifest, references)
     _check_output(request.output)
     network = make_network(request.factory)
     load_weights(network, request.weights)
@@ -256,6 +260,7 @@ def name_outputs(network: nn.Module, tiles: torch.Tensor, manifest: Manifest) ->
         ) from error
     if isinstance(found, Mapping):
         _check_named(found, manifest, len(tiles))
+        _check_alone(network, tiles, found)
         return network, []
     count = len(manifest.classes)
     if isinstance(found, torch.Tensor) and found.ndim == 2:
@@ -270,18 +275,62 @@ def name_outputs(network: nn.Module, tiles: torch.Tensor, manifest: Manifest) ->
 
 
 def _check_named(found: Mapping[str, Any], manifest: Manifest, count: int) -> None:
-    shapes: dict[str, tuple[int, int | None]] = {"embedding": (count, None)}
-    if manifest.classes:
-        shapes["logits"] = (count, len(manifest.classes))
-    for name, shape in shapes.items():
+    """Raise PackageError unless each output that counts is a tensor of the form that the manifest asks for."""
+    classes = len(manifest.classes)
+    needed = ("logits", "embedding") if classes else ("embedding",)
+    for name in needed:
         if name not in found:
             raise PackageError(f"the network gives {', '.join(map(str, found))}, and no {name}", HOW_TO_NAME)
-        given = tuple(found[name].shape)
-        if len(given) != 2 or any(want not in {None, have} for want, have in zip(shape, given, strict=True)):
-            wanted = f"({count}, {shape[1] or 'features'})"
+    for name in (name for name in outputs_of(manifest) if name in found):
+        wanted = _WANTED[name].format(count, classes)
+        output = found[name]
+        if not isinstance(output, torch.Tensor) or not output.is_floating_point():
+            what = output.dtype if isinstance(output, torch.Tensor) else _kind(output)
             raise PackageError(
-                f"the network's {name} is {given}, expected {wanted} for {count} tiles",
-                "the manifest's classes are not the network's" if name == "logits" else "flatten it: .flatten(1)",
+                f"the network's {name} is {what}, expected one tensor of real numbers {wanted} for {count} tiles",
+                "give the tensor itself, made one by torch.cat or torch.stack where it is several, and no integers",
+            )
+        given = tuple(output.shape)
+        axes = 4 if name == "feature_map" else 2
+        if len(given) != axes or given[0] != count or (name == "logits" and given[1] != classes):
+            raise PackageError(
+                f"the network's {name} is {given}, expected {wanted} for {count} tiles", _reshape(name, found, manifest)
+            )
+
+
+_WANTED = {"logits": "({0}, {1})", "embedding": "({0}, features)", "feature_map": "({0}, maps, height, width)"}
+"""Shapes, for so many tiles and classes."""
+
+
+def _reshape(name: str, found: Mapping[str, Any], manifest: Manifest) -> str:
+    """How to give an output the form that it should have."""
+    given, classes = tuple(found[name].shape), len(manifest.classes)
+    if name == "feature_map":
+        return "give the maps before they are pooled, or leave feature_map out"
+    other = found["embedding" if name == "logits" else "logits"] if classes else None
+    if name == "logits" and isinstance(other, torch.Tensor) and len(given) == 2 and other.shape[1:] == (classes,):
+        return f"the embedding has the {classes} values that logits should have: the two seem to be exchanged"
+    if len(given) != 2:
+        return "a row of numbers a tile: .flatten(1), or .squeeze where an axis is 1 long"
+    if name == "logits" and given[1] != classes:
+        names = ", ".join(manifest.classes)
+        return f"the manifest has {classes} classes ({names}): correct them, or the size of the network's last layer"
+    return "the first axis is the tiles: keep tiles.shape[0]"
+
+
+def _check_alone(network: nn.Module, tiles: torch.Tensor, found: Mapping[str, torch.Tensor]) -> None:
+    """Raise PackageError where an output is not finite for one tile alone, and is for several."""
+    try:
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a spread over one tile
+            alone = network(tiles[:1])
+    except Exception:  # noqa: BLE001 (the export says better what is wrong with one number of tiles only)
+        return
+    for name in ("logits", "embedding"):
+        if name in found and bool(torch.isfinite(found[name]).all()) and not bool(torch.isfinite(alone[name]).all()):
+            raise PackageError(
+                f"the network's {name} is finite for {len(tiles)} tiles, and not for one of them alone",
+                behaviour.COMPANY,
             )
 
 
@@ -411,18 +460,25 @@ def _references(request: Request, draft: dict[str, Any]) -> dict[str, Pixels]:
             )
         return {}
     try:
-        with np.load(request.references, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(request.references.read_bytes()), allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise SettingsError(
             f"{request.references} cannot be read: {_first_line(error)}", "write it with numpy.savez, a class an array"
         ) from error
     source = request.references.name
     draft.setdefault(
         "references",
-        {name: [f"site {n} in {source}" for n in range(1, len(sites) + 1)] for name, sites in found.items()},
+        {name: [f"site {n} in {source}" for n in range(1, (*sites.shape, 0)[0] + 1)] for name, sites in found.items()},
     )
     return found
+
+
+def _check_references(request: Request, manifest: Manifest, found: Mapping[str, Pixels]) -> None:
+    for name in manifest.references:
+        problem = reference_problem(manifest, name, found.get(name))
+        if problem is not None:
+            raise SettingsError(f"{request.references}: {problem}", "whole sites in raw counts, as the manifest says")
 
 
 def _selftest_tiles(manifest: Manifest, references: Mapping[str, Pixels]) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ from hcs_daemon.errors import FolderError, HcsError
 from hcs_daemon.novelty import Novelty, fit, wells_needed
 from hcs_daemon.plate import PLATE_SHAPES, PlateLayout
 from hcs_daemon.records import Pixels
-from hcs_daemon.training.card import Examples, Report, card, draw
+from hcs_daemon.training.card import Examples, Report, card, draw, well_words
 from hcs_daemon.training.controls import Guess, dealt_out, guess, places, told_by
 from hcs_daemon.training.course import Course, attend, well_loss
 from hcs_daemon.training.evaluation import softmax
@@ -332,7 +332,8 @@ class _Study:
             "warnings": findings.report.warnings,
         }
         first = np.stack([references[name][0] for name in self.classes[:2]]).astype(np.float32)
-        pictures = draw(self.order.output, [Examples(name, references[name]) for name in self.classes])
+        examples = [Examples(name, tuple(map(well_words, typical[name])), references[name]) for name in self.classes]
+        pictures = draw(self.order.output, examples, tuple(self.settings.expect.channels))
         text = card(findings.report, course, self.recipe, pictures)
         return write_package(
             self.order.output,

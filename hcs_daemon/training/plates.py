@@ -123,9 +123,10 @@ def gather(
     """Read every site of every labelled well below the folders; the rest is judged too and left.
 
     labels_of: the label of each well of a plate, by its name. judge: shown all labels before a plane is opened, where
-    files' names say of which plates they are; raises where nothing can come of them. scratch: a file for the pixels, written anew, which the
-    answer refers to. progress: told (planes decided, planes in all) of the present folder. Raises FolderError for a
-    folder that is not there or gives nothing, SettingsError where sites do not fit together, and what labels_of raises.
+    files' names say of which plates they are; raises where nothing can come of them. scratch: a file for the pixels,
+    written anew, which the answer refers to. progress: told (planes decided, planes in all) of the present folder.
+    Raises FolderError for a folder that is not there or gives nothing, SettingsError where sites do not fit together,
+    and what labels_of and judge raise.
     """
     for root in roots:
         if not root.is_dir():
