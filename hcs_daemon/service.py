@@ -29,6 +29,7 @@ from hcs_daemon.intake.intake import Intake
 from hcs_daemon.intake.origin import check_origins
 from hcs_daemon.pipeline import Device, DeviceStage, IntakeStage, Mail, PublishStage
 from hcs_daemon.plate import AcquisitionId
+from hcs_daemon.publish.owner import check_owner
 from hcs_daemon.publish.publisher import Publisher
 from hcs_daemon.pulse import Pulse
 from hcs_daemon.records import CommandEnded, FinishedPlate, Restored
@@ -186,6 +187,7 @@ def workshop(
     Channels that the model does not use are ignored from here on. Raises SettingsError, PackageError, FolderError or
     ResultsHeldError.
     """
+    check_owner(settings.results.directory)
     notify(status("loading the model"))
     device = open_device(settings, telemetry)
     notify(status("reading the results of earlier runs"))

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,10 +21,13 @@ from torch import nn
 
 from hcs_daemon import __version__
 from hcs_daemon.__main__ import main
+from hcs_daemon.config import load_settings
 from hcs_daemon.device.manifest import ChannelEntry, Normalisation
 from hcs_daemon.endpoints import Endpoints
+from hcs_daemon.errors import FolderError
 from hcs_daemon.publish.ledger import Ledger
 from hcs_daemon.publish.lock import ResultsLock
+from hcs_daemon.service import Daemon
 from hcs_daemon.simulate.instrument import simulate_plate
 from hcs_daemon.simulate.spoil import truncated
 from hcs_daemon.telemetry import Telemetry
@@ -268,6 +272,33 @@ def test_a_plate_that_is_not_there_cannot_be_processed(door: Door, lab: Lab) -> 
     said = door("process", lab.folder / "nothing", "-c", lab.config())
     assert said.code == 4
     assert is_two_lines(said.err)
+
+
+@pytest.fixture
+def root_beside(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """Root, and a results folder that is another user's."""
+    if sys.platform == "win32":
+        pytest.skip("there is no root on Windows")
+    lab.results.mkdir()
+    if os.geteuid() == 0:
+        os.chown(lab.results, 12345, 12345)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    return lab
+
+
+def test_root_writes_nothing_into_results_of_another_user(door: Door, root_beside: Lab) -> None:
+    said = door("process", root_beside.plate(), "-c", root_beside.config())
+    assert said.code == 4
+    assert is_two_lines(said.err)
+    assert f"`sudo -u {_owner(root_beside.results)} hcs-daemon …`" in said.err
+    with pytest.raises(FolderError, match="could not write what root makes there"):
+        Daemon(load_settings(root_beside.config()), threading.Event()).run()
+    assert list(root_beside.results.iterdir()) == []
+
+
+def _owner(folder: Path) -> str:
+    number = folder.stat().st_uid
+    return "'#12345'" if number == 12345 else folder.owner()
 
 
 @pytest.mark.slow

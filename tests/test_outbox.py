@@ -1,5 +1,6 @@
 """Writes wait their turn while the disk refuses them; none is lost, none overtakes another."""
 
+import errno
 from functools import partial
 from pathlib import Path
 
@@ -66,6 +67,20 @@ def test_a_refused_job_stops_those_behind_it_and_says_why(tmp_path: Path) -> Non
     assert str(desk.folder) in desk.outbox.blocked
     assert "Not a directory" in desk.outbox.blocked or "cannot find" in desk.outbox.blocked
     assert desk.metric("hcs_results_write_failures_total") == 1
+
+
+def test_of_a_temporary_file_that_is_refused_the_folder_is_named(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+
+    def refused(_now_s: float) -> None:
+        raise PermissionError(
+            errno.EACCES, "Permission denied", str(tmp_path / "P1" / "a1" / ".plate.json.0a1b2c3d.tmp")
+        )
+
+    desk.outbox.add(refused)
+    desk.outbox.flush(0.0)
+    assert desk.outbox.blocked is not None
+    assert desk.outbox.blocked.endswith(f"takes nothing: Permission denied: {tmp_path / 'P1' / 'a1'}")
 
 
 def test_it_is_tried_again_after_a_second_and_goes_on_by_itself(tmp_path: Path) -> None:

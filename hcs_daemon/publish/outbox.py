@@ -1,5 +1,6 @@
 """Writes that wait their turn, in order, for as long as the disk refuses them."""
 
+import os
 import shutil
 from collections import deque
 from collections.abc import Callable
@@ -128,7 +129,9 @@ class Outbox:
 
 
 def _words(error: OSError) -> str:
-    """The error without its number, with its file where that is the same at each try."""
+    """The error without its number, with its file; of a temporary one, another at each try, with its folder."""
     words = error.strerror or str(error)
-    file = error.filename
-    return f"{words}: {file}" if isinstance(file, str) and not is_temporary(file) else words
+    if not isinstance(error.filename, str | bytes | os.PathLike):
+        return words
+    file = Path(os.fsdecode(error.filename))
+    return f"{words}: {file.parent if is_temporary(file.name) else file}"
