@@ -42,6 +42,8 @@ PROMISED = {
     "ExplanationChecksFailing",
     "ControlDrift",
     "ResultWriteFailures",
+    "PlateCommandFailing",
+    "SettingsRefused",
     "DiskFillingUp",
     "LedgerBroken",
     "ClockSkew",
