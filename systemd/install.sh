@@ -22,7 +22,7 @@ uninstall   stops the service and removes what install put there. Settings, resu
             /var/cache/hcs-daemon and the user stay.
 
 --instrument NAME  one of several instruments: the service hcs-daemon@NAME with /etc/hcs-daemon/NAME.toml
---results DIR      the results folder that new settings get
+--results DIR      the results folder that new settings get; refused where there are settings that name another
 --wheelhouse DIR   install from the wheels in this folder alone, without a network
 --root DIR         only put the files below DIR, for a package or an image; nothing is run, nobody need be root
 --dry-run          say what would be done, and do nothing
@@ -114,6 +114,16 @@ check_results() { # check_results FOLDER
     case $1 in
         *[\"\\%]*) fail "a results folder $1 cannot be named to systemd" "take one without quotes, backslashes and %" ;;
     esac
+}
+
+check_named() { # --results is for new settings; where there are some, they decide
+    [ -n "$results" ] && [ -e "$settings" ] || return 0
+    python=$(find_python)
+    named=$("$python" -c 'import sys, tomllib
+print(tomllib.load(open(sys.argv[1], "rb")).get("results", {}).get("directory", ""))' "$settings" 2>/dev/null) ||
+        fail "$settings cannot be read, so that --results cannot be held against it" "mend it, or leave --results away"
+    [ "${named%/}" = "${results%/}" ] || fail "$settings is there, and its results.directory is ${named:-not named}, not $results" \
+        "change results.directory there, then run this again without --results"
 }
 
 # ---- install
@@ -242,6 +252,8 @@ bring_up() { # bring_up UNIT: whether it may start; its settings are tried, the 
 }
 
 install_all() {
+    [ -n "$root" ] || check_machine
+    check_named
     if [ -n "$root" ]; then
         copy_program
         install_units
@@ -250,7 +262,6 @@ install_all() {
         say "edit ${settings#"$root"}, then sh /opt/hcs-daemon/systemd/install.sh"
         return
     fi
-    check_machine
     python=$(find_python)
     up=$(running | tr '\n' ' ')
     if ! is_current; then

@@ -109,7 +109,12 @@ def test_below_a_folder_it_only_puts_files_and_takes_them_away_again(tmp_path: P
     assert (tmp_path / "opt/hcs-daemon/hcs_daemon/service.py").read_bytes() == (
         ROOT / "hcs_daemon/service.py"
     ).read_bytes()
+    assert script("--root", tmp_path, "--instrument", "confocal", "--results", "/data/r/").returncode == 0
+    other = script("--root", tmp_path, "--instrument", "confocal", "--results", "/data/other")
+    assert other.returncode == 2
+    assert f"{settings} is there, and its results.directory is /data/r, not /data/other" in other.stderr
     settings.write_text("mine")
+    assert script("--root", tmp_path, "--instrument", "confocal", "--results", "/data/r").returncode == 2
     assert script("--root", tmp_path, "--instrument", "confocal").returncode == 0
     assert settings.read_text() == "mine"
     done = script("uninstall", "--root", tmp_path)
