@@ -121,6 +121,70 @@ class Dropping(Named):
         return {"logits": self.head(embedding), "embedding": embedding, "feature_map": maps}
 
 
+class Listing(Named):
+    """Logits of two heads, not put together."""
+
+    def forward(self, tiles: torch.Tensor) -> object:
+        """A list where a tensor should be."""
+        embedding = self.embed(tiles)[1]
+        return {"logits": [self.head(embedding), self.head(embedding)], "embedding": embedding}
+
+
+class Counting(Named):
+    """Whole numbers for logits."""
+
+    def forward(self, tiles: torch.Tensor) -> object:
+        """Cast to integers."""
+        embedding = self.embed(tiles)[1]
+        return {"logits": self.head(embedding).long(), "embedding": embedding}
+
+
+class Columns(Named):
+    """Logits with an axis too many."""
+
+    def forward(self, tiles: torch.Tensor) -> object:
+        """(n, 2, 1)."""
+        embedding = self.embed(tiles)[1]
+        return {"logits": self.head(embedding)[:, :, None], "embedding": embedding}
+
+
+class Swapped(Named):
+    """Each output by the other's name."""
+
+    def forward(self, tiles: torch.Tensor) -> object:
+        """The embedding as logits."""
+        embedding = self.embed(tiles)[1]
+        return {"logits": embedding, "embedding": self.head(embedding)}
+
+
+class Rounded(Named):
+    """Logits without what comes after the point."""
+
+    def forward(self, tiles: torch.Tensor) -> object:
+        """Rounded, which leaves no gradient."""
+        embedding = self.embed(tiles)[1]
+        return {"logits": (self.head(embedding) / 100).round(), "embedding": embedding}
+
+
+class Spread(Named):
+    """It divides by the spread over the tiles of a batch, of which one tile has none."""
+
+    def forward(self, tiles: torch.Tensor) -> object:
+        """Normalised by hand."""
+        embedding = self.embed(tiles)[1]
+        spread = (embedding - embedding.mean(dim=0)) / (embedding.std(dim=0) + 1e-3)
+        return {"logits": self.head(spread), "embedding": embedding}
+
+
+class Flat(Named):
+    """A feature map without places."""
+
+    def forward(self, tiles: torch.Tensor) -> object:
+        """The pooled maps for maps."""
+        embedding = self.embed(tiles)[1]
+        return {"logits": self.head(embedding), "embedding": embedding, "feature_map": embedding}
+
+
 class Wide(Named):
     """Filters for four channels."""
 

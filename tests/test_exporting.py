@@ -110,6 +110,13 @@ def test_a_network_that_only_embeds_needs_no_references(tmp_path: Path) -> None:
         ("Dropping", "gives another logits every time it is shown the same", "dropout"),
         ("Pair", "gives a tuple of 2", 'return {"logits"'),
         ("Deep", "embedding is (3, 6, 1, 1), expected (3, features) for 3 tiles", ".flatten(1)"),
+        ("Listing", "logits is a list of 2, expected one tensor of real numbers (3, 2) for 3 tiles", "torch.cat"),
+        ("Counting", "logits is torch.int64, expected one tensor of real numbers (3, 2) for 3 tiles", "no integers"),
+        ("Columns", "logits is (3, 2, 1), expected (3, 2) for 3 tiles", ".flatten(1)"),
+        ("Swapped", "logits is (3, 6), expected (3, 2) for 3 tiles", "the two seem to be exchanged"),
+        ("Rounded", "its logits is the same whole numbers whatever it is shown", "leave out round"),
+        ("Spread", "logits is finite for 3 tiles, and not for one of them alone", "never over the batch"),
+        ("Flat", "feature_map is (3, 6), expected (3, maps, height, width) for 3 tiles", "before they are pooled"),
         ("Wide", "does not take (3, 3, 18, 18) float32", "tile_px"),
     ],
 )
@@ -125,16 +132,44 @@ def test_what_cannot_be_a_package_is_named_with_how_to_mend_it(
 def test_more_classes_than_logits_are_refused(tmp_path: Path) -> None:
     found = refused(request(tmp_path, classes=["control", "hit", "odd"]), PackageError)
     assert "logits is (3, 2), expected (3, 3)" in found.message
+    assert "the manifest has 3 classes (control, hit, odd)" in found.hint
 
 
 def test_a_draft_that_is_no_manifest_is_refused(tmp_path: Path) -> None:
     assert (
         "normalisation has 3 entries for 2"
-        in refused(request(tmp_path, channels=[{"name": "a"}, {"name": "b"}]), PackageError).message
+        in refused(request(tmp_path, channels=[{"name": "a"}, {"name": "b"}]), SettingsError).message
     )
     wanted = request(tmp_path)
     wanted.manifest.write_text("{", "utf-8")
-    assert "is no JSON" in refused(wanted, PackageError).message
+    found = refused(wanted, SettingsError)
+    assert "is no JSON" in found.message
+    assert found.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("sites", "said"),
+    [
+        (
+            np.zeros((2, 3, 36, 36), np.uint8),
+            "are (2, 3, 36, 36) uint8, expected (2, 3, 18 or more, 18 or more) uint16",
+        ),
+        (np.zeros((2, 2, 36, 36), np.uint16), "are (2, 2, 36, 36) uint16, expected (2, 3, "),
+        (np.uint16(7), "references has no entry for the control class"),
+    ],
+)
+def test_references_that_do_not_fit_the_manifest_are_what_was_asked(tmp_path: Path, sites: Any, said: str) -> None:
+    wanted = request(tmp_path)
+    np.savez(tmp_path / "references.npz", control=sites)
+    found = refused(wanted, SettingsError)
+    assert said in found.message
+    assert found.exit_code == 2
+
+
+def test_references_that_are_no_archive_are_refused(tmp_path: Path) -> None:
+    wanted = request(tmp_path)
+    (tmp_path / "references.npz").write_bytes(b"PK\x03\x04 cut short")
+    assert "references.npz cannot be read" in refused(wanted, SettingsError).message
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".ckpt"])

@@ -144,7 +144,7 @@ def test_references_that_are_not_sites_in_raw_counts_are_refused(package: Path, 
 
 def test_references_that_the_manifest_names_and_nobody_brought_are_refused(package: Path) -> None:
     change_manifest(package, references={"control": ["A01", "A02"], "broken": ["A03"]})
-    assert "references.npz has no sites of 'broken'" in refusal(package).message
+    assert "references.npz: no sites of 'broken'" in refusal(package).message
 
 
 def test_a_self_test_without_the_feature_map_that_the_network_gives_is_refused(package: Path) -> None:

@@ -42,9 +42,16 @@ def examine(program: torch.nn.Module, tiles: torch.Tensor, manifest: Manifest) -
     for name in names:
         _check_company(name, given[name], among[name][2:].flip(0))
         if change(among[name][:-1], among[name][-1:], among[name]) <= NOTHING:
+            whole = bool((among[name] == among[name].round()).all())
             raise MisbehaviourError(
-                f"the network ignores its input: its {name} is the same whatever it is shown",
-                "the weights may be zero or not loaded, or the last layer does not see the ones before it",
+                f"the network ignores its input: its {name} is the same"
+                f"{' whole numbers' if whole else ''} whatever it is shown",
+                (
+                    "rounding takes away what differs: leave out round, argmax and casts to integers; else "
+                    if whole
+                    else ""
+                )
+                + "the weights may be zero or not loaded, or the last layer does not see the ones before it",
             )
     channels = list(range(len(manifest.channels)))
     if manifest.classes:

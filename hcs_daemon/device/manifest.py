@@ -189,31 +189,31 @@ def lacking_references(manifest: Manifest) -> str | None:
         return None
     other = next(name for name in manifest.classes if name != manifest.control_class)
     return (
-        f"references of {manifest.control_class} alone: wells that look like it are not explained, and too few are there"
-        f" to tell what the model knows; add sites of another class to references.npz, such as {other}=sites, and export"
-        " it again"
+        f"references of {manifest.control_class} alone: wells that look like it are not explained, and too few are"
+        f" there to tell what the model knows; add sites of another class to references.npz, such as {other}=sites,"
+        " and export it again"
     )
 
 
 def read_draft(path: Path) -> dict[str, Any]:
-    """What somebody wrote for a package that is to be made: a manifest without digests. Raises PackageError."""
+    """What somebody wrote for a package that is to be made: a manifest without digests. Raises SettingsError."""
     try:
         found = json.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise PackageError(f"{path} cannot be read: {error.strerror}", _DRAFT) from error
+        raise SettingsError(f"{path} cannot be read: {error.strerror}", _DRAFT) from error
     except ValueError as error:
-        raise PackageError(f"{path} is no JSON: {error}", _DRAFT) from error
+        raise SettingsError(f"{path} is no JSON: {error}", _DRAFT) from error
     if not isinstance(found, dict):
-        raise PackageError(f"{path} holds no object", _DRAFT)
+        raise SettingsError(f"{path} holds no object", _DRAFT)
     return {name: value for name, value in found.items() if name not in {"weights_sha256", "novelty_sha256", "torch"}}
 
 
 def check_draft(path: Path, draft: Mapping[str, Any]) -> Manifest:
-    """The manifest that a draft will be, its digest not known yet. Raises PackageError."""
+    """The manifest that a draft will be, its digest not known yet. Raises SettingsError."""
     try:
         return Manifest.model_validate_json(json.dumps({"schema": SCHEMA, **draft, "weights_sha256": "0" * 64}))
     except ValidationError as error:
-        raise PackageError(f"{path}: {_in_words(error)}", _DRAFT) from error
+        raise SettingsError(f"{path}: {_in_words(error)}", _DRAFT) from error
 
 
 _DRAFT = "docs/model-package.md explains every key, and has one to begin with"

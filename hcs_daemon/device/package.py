@@ -222,21 +222,31 @@ def _read_references(folder: Path, manifest: Manifest) -> dict[str, Pixels]:
         return {}
     arrays = _read_arrays(folder, REFERENCES_NAME)
     found: dict[str, Pixels] = {}
-    for name, sources in manifest.references.items():
-        sites = arrays.get(name)
-        if sites is None:
-            raise _refused(folder, f"{REFERENCES_NAME} has no sites of {name!r}", "add them, or correct the manifest")
-        shape, count, tile = sites.shape, len(manifest.channels), manifest.tile_px
-        fits = sites.ndim == 4 and shape[:2] == (len(sources), count) and min(shape[2:], default=0) >= tile
-        if not fits or sites.dtype.name != manifest.container:
+    for name in manifest.references:
+        problem = reference_problem(manifest, name, arrays.get(name))
+        if problem is not None:
             raise _refused(
                 folder,
-                f"the references of {name!r} are {shape} {sites.dtype}, expected ({len(sources)}, {count}, {tile} or"
-                f" more, {tile} or more) {manifest.container}",
+                f"{REFERENCES_NAME}: {problem}",
                 "references are whole sites in raw counts, at the model's pixel size",
             )
-        found[name] = sites  # type: ignore[assignment]  # its type was compared with the container above
+        found[name] = arrays[name]  # type: ignore[assignment]  # its type was compared with the container
     return found
+
+
+def reference_problem(manifest: Manifest, name: str, sites: NDArray[np.generic] | None) -> str | None:
+    """Why an array cannot be the reference sites of a class, in words; None where it can."""
+    if sites is None:
+        return f"no sites of {name!r}, which the manifest names"
+    shape, sources = sites.shape, manifest.references[name]
+    count, tile = len(manifest.channels), manifest.tile_px
+    fits = sites.ndim == 4 and shape[:2] == (len(sources), count) and min(shape[2:], default=0) >= tile
+    if fits and sites.dtype.name == manifest.container:
+        return None
+    return (
+        f"the references of {name!r} are {shape} {sites.dtype}, expected ({len(sources)}, {count}, {tile} or more,"
+        f" {tile} or more) {manifest.container}"
+    )
 
 
 def _read_novelty(folder: Path, manifest: Manifest, selftest: SelfTest) -> Novelty | None:
