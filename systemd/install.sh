@@ -279,8 +279,8 @@ install_all() {
     drop "$kept"
     install_units
     run systemd-sysusers /etc/sysusers.d/hcs-daemon.conf
-    run systemd-tmpfiles --create /etc/tmpfiles.d/hcs-daemon.conf
     write_settings
+    run systemd-tmpfiles --create /etc/tmpfiles.d/hcs-daemon.conf # for the settings too, which not everybody may read
     if [ -n "$dry" ]; then
         say "would try $settings, open its results.directory for the service ($(drop_in_of "$unit"))"
         say "and, if they pass: systemctl daemon-reload, enable $unit, restart $unit; start again: ${stopped:-nothing}"
@@ -311,7 +311,7 @@ start_all() {
     elif [ -n "$passed" ]; then
         systemctl enable "$unit"
         systemctl restart "$unit"
-        say "" "$unit is started. systemctl status $unit, journalctl -u $unit, hcs-daemon status -c $settings"
+        say "" "$unit is started. systemctl status $unit, journalctl -u $unit, sudo $link status -c $settings"
     fi
     stopped=
     if [ -n "$refused" ]; then

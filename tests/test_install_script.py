@@ -184,6 +184,9 @@ def test_its_whole_life(folder: Path) -> None:
     assert (stat.S_IMODE(own.st_mode), str(own.st_uid)) == (0o750, user.split(":")[2])
     assert user.endswith(":/var/lib/hcs-daemon:/usr/sbin/nologin")
 
+    mine = settings.stat()
+    assert (stat.S_IMODE(mine.st_mode), mine.st_uid, mine.st_gid) == (0o640, 0, own.st_gid)
+
     # settings that are wrong are said, and nothing is started
     settings.write_text(SETTINGS.replace("bit_depth = 16", "bit_depth = 17"))
     refused = machine.run(*install)
