@@ -58,6 +58,7 @@ class Event(StrEnum):
     PLATE_OPENED = "plate.opened"
     PLATE_RECOGNISED = "plate.recognised"
     PLATE_WAITING = "plate.waiting"
+    PLATE_STALLED = "plate.stalled"
     PLATE_FINISHED = "plate.finished"
     PLATE_DRIFTS = "plate.drifts"
     PLATE_TOLD = "plate.told"
@@ -116,7 +117,9 @@ class Telemetry:
         self.sites = counter("hcs_sites", "Sites the device was given, by outcome", "outcome")
         self.wells = counter("hcs_wells", "Well revisions published, by status", "status")
         self.plates_open = gauge("hcs_plates_open", "Plates that are acquiring")
-        self.plates_stalled = gauge("hcs_plates_stalled", "Plates that are acquiring and long without a new plane")
+        self.plates_stalled = gauge(
+            "hcs_plates_stalled", "Plates that lack wells or planes, and are long without a new plane"
+        )
         self.plates_finished = counter("hcs_plates_finished", "Plates finished, by status", "status")
         self.stage_seconds = histogram("hcs_stage_seconds", "Time a stage works on one item", "stage", buckets=seconds)
         self.stage_queue_items = gauge("hcs_stage_queue_items", "Items that wait for a stage", "stage")

@@ -1067,13 +1067,55 @@ def test_a_plate_is_finished_when_nothing_came_for_long_and_acquires_again_when_
     watched.well("A02")
     watched.run(3500)
     assert watched.news[P1].state is PlateState.ACQUIRING
-    assert watched.metrics()["hcs_plates_stalled"] == 1
     watched.run(200)
     assert watched.news[P1].state is PlateState.FINISHED
     watched.well("A03")
     watched.run(40)
     assert watched.news[P1].state is PlateState.ACQUIRING
     assert watched.status("A03") is WellStatus.COMPLETE
+
+
+def test_a_plate_without_an_index_whose_wells_are_all_complete_does_not_stall(watched: Watched) -> None:
+    watched.well("A01")
+    watched.well("A02")
+    with capture_logs() as log:
+        watched.run(3500)
+    assert watched.news[P1].state is PlateState.ACQUIRING
+    assert watched.metrics()["hcs_plates_stalled"] == 0
+    assert "plate.stalled" not in {line["event"] for line in log}
+
+
+def test_a_plate_with_a_partial_well_stalls_until_its_plane_comes(watched: Watched) -> None:
+    watched.well("A01")
+    watched.write(name("A02", 1), picture(3))
+    watched.run(890)
+    assert watched.metrics()["hcs_plates_stalled"] == 0
+    with capture_logs() as log:
+        watched.run(2000)
+    assert watched.status("A02") is WellStatus.PARTIAL
+    assert watched.metrics()["hcs_plates_stalled"] == 1
+    (line,) = [line for line in log if line["event"] == "plate.stalled"]
+    assert (line["plate"], line["acquisition"]) == (P1.plate, P1.acquisition)
+    assert line["detail"] == "no plane came for 900 s; 1 well incomplete, 0 expected wells never came"
+    watched.write(name("A02", 2), picture(4))
+    watched.run(40)
+    assert watched.metrics()["hcs_plates_stalled"] == 0
+    watched.run(1500)  # and does not again: it lacks nothing
+    assert watched.metrics()["hcs_plates_stalled"] == 0
+
+
+def test_a_plate_of_which_an_expected_well_is_missing_stalls_until_it_is_finished(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, overrides=BY_INDEX)
+    watched.write("Index.xml", index_xml({"A01": 2, "A02": 1}).encode())
+    watched.well("A01", sites=2)
+    with capture_logs() as log:
+        watched.run(2000)
+    assert watched.metrics()["hcs_plates_stalled"] == 1
+    details = [line["detail"] for line in log if line["event"] == "plate.stalled"]
+    assert details == ["no plane came for 900 s; 0 wells incomplete, 1 expected well never came"]
+    watched.run(2000)
+    assert watched.news[P1].state is PlateState.FINISHED
+    assert watched.metrics()["hcs_plates_stalled"] == 0
 
 
 def test_the_news_of_a_plate_count_files_as_they_stand(tmp_path: Path) -> None:

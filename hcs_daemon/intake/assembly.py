@@ -186,7 +186,7 @@ class PlateBook:
     until the plate's shape is settled, and since when. nameless: by path, planes of a channel that only metadata could
     name, and since when. depths: what the planes say of each channel's bit depth. ambiguous: it was said that another
     folder claims to be this plate too. constants: what its planes' tags say alike. lookalikes: whose pixels are whose.
-    coverage: which channels came in which wells.
+    coverage: which channels came in which wells. stalled: it lacks planes, and for long none came.
     """
 
     acquisition: AcquisitionId
@@ -195,6 +195,7 @@ class PlateBook:
     instrument: str = ""
     shape: tuple[int, int] | None = None
     state: PlateState = PlateState.ACQUIRING
+    stalled: bool = False
     outdated: bool = False
     ambiguous: bool = False
     wells: dict[WellId, WellBook] = field(default_factory=dict)

@@ -188,10 +188,30 @@ class Closing:
         busy = {well.acquisition for well in self._state.open_wells}
         worked = False
         for plate in self._state.plates.values():
-            worked |= self._review_plate(plate, now, over=over, busy=plate.acquisition in busy or bool(plate.undecided))
-        acquiring = [plate for plate in self._state.plates.values() if plate.state is PlateState.ACQUIRING]
-        self._state.telemetry.plates_stalled.set(sum(self.waited(plate.touched_s, now) for plate in acquiring))
+            waits = plate.acquisition in busy or bool(plate.undecided)
+            worked |= self._review_plate(plate, now, over=over, busy=waits)
+            self._look_for_stall(plate, now, busy=waits)
+        self._state.telemetry.plates_stalled.set(sum(plate.stalled for plate in self._state.plates.values()))
         return worked
+
+    def _look_for_stall(self, plate: PlateBook, now: float, *, busy: bool) -> None:
+        """Note whether a plate lacks wells or planes and for long got none, and say so when that begins."""
+        before, plate.stalled = plate.stalled, False
+        if plate.state is not PlateState.ACQUIRING or not self.waited(plate.touched_s, now):
+            return
+        came = {book.when for book in plate.wells.values() if book.first_plane_at is not None or book.outstanding}
+        done = {book.when for book in plate.wells.values() if book.sent_decided or book.is_as_published}
+        partial, absent = len(came - done), len(plate.expectation.wells() - came)
+        plate.stalled = busy or partial > 0 or absent > 0
+        if plate.stalled and not before:
+            self._log.warning(
+                Event.PLATE_STALLED,
+                plate=plate.acquisition.plate,
+                acquisition=plate.acquisition.acquisition,
+                detail=f"no plane came for {self._state.settings.expect.well_timeout_s:g} s;"
+                f" {counted(partial, 'well')} incomplete, {counted(absent, 'expected well')} never came",
+                hint="look at the instrument, and at what copies its files; it goes on by itself when they come",
+            )
 
     def _review_plate(self, plate: PlateBook, now: float, *, over: bool, busy: bool) -> bool:
         if plate.state is PlateState.ACQUIRING and not busy and (over or self._is_finished(plate, now)):
