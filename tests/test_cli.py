@@ -453,17 +453,31 @@ def test_check_ends_with_4_where_the_watched_folder_is_away(door: Door, lab: Lab
     assert "would wait" in said.err
 
 
-def test_check_names_the_daemon_that_holds_the_results(door: Door, lab: Lab) -> None:
+def test_check_beside_a_running_daemon_says_so_and_goes_on(
+    door: Door, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lab.results.mkdir()
     lock = ResultsLock(lab.results)
     lock.acquire()
+    monkeypatch.setattr(ResultsLock, "acquire", None)  # a daemon that starts meanwhile must not find it taken
     try:
         said = door("check", "-c", lab.config())
     finally:
         lock.release()
-    assert said.code == 5
-    assert str(os.getpid()) in said.err
-    assert door("check", "-c", lab.config()).code == 0
+    assert said.code == 0
+    assert f"the service is running (process {os.getpid()} on " in said.out
+    assert "finished    no command" in said.out
+    assert "http        " not in said.out
+    said = door("check", "-c", lab.config())
+    assert said.code == 0
+    assert "is running" not in said.out
+    assert "http        " in said.out
+
+
+def test_check_by_root_says_whose_rights_it_did_not_try(door: Door, root_beside: Lab) -> None:
+    said = door("check", "-c", root_beside.config())
+    assert said.code == 0
+    assert f"to try the service's: sudo -u {_owner(root_beside.results)} hcs-daemon check" in said.out
 
 
 # ---- validate
@@ -704,7 +718,9 @@ def test_a_package_is_shown_and_verified_in_words(door: Door, package: Path) -> 
         "self-test",
         "behaviour",
         "randomised",
+        "note",
     ]
+    assert "references of control alone" in verified.out
 
 
 def test_the_package_that_ships_is_what_it_says(door: Door) -> None:

@@ -132,6 +132,25 @@ def test_a_map_that_does_not_ask_the_network_is_found_out(demo: Package) -> None
     assert "its maps hardly change" in found.problem
 
 
+class Blank(Light):
+    """A map that says nothing; after so many calls, of values that are no numbers."""
+
+    def __init__(self, good: float) -> None:
+        self._good = good
+
+    def attribute(self, model: Model, question: Question) -> Pixel:
+        """All zeros, then all NaN."""
+        self._good -= 1
+        return np.zeros_like(super().attribute(model, question)) if self._good >= 0 else np.full((1, 5, 9, 9), np.nan)
+
+
+def test_maps_that_are_blank_or_no_numbers_do_not_count_as_changed(demo: Package) -> None:
+    blank = randomise(demo, Tiler(demo.manifest, CPU), CPU, Blank(np.inf))
+    assert "its maps hardly change" in blank.problem
+    broken = randomise(demo, Tiler(demo.manifest, CPU), CPU, Blank(2))
+    assert "its maps cannot be compared" in broken.problem
+
+
 def test_references_of_the_control_alone_cannot_tell_what_a_network_knows() -> None:
     found = outcome(package_of(ChannelMeans([[0.0] * 3, [1.0, -2.0, 3.0], [0.0, 2.0, 0.0]])))
     assert (found.named, found.named_at_random) == (None, None)

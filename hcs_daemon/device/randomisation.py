@@ -49,7 +49,9 @@ def randomise(package: Package, tiler: Tiler, device: torch.device, method: Meth
     alike = _maps_alike(model, layers, questions, method or ExpectedGradients(SAMPLES))
     named, by_copies, chance = _names_references(model, layers, references)
     problems = []
-    if alike and alike[-1] > ALIKE_LIMIT:
+    if alike and not np.isfinite(alike[-1]):
+        problems.append("its maps cannot be compared: with random weights they are not finite")
+    elif alike and alike[-1] > ALIKE_LIMIT:
         problems.append(f"its maps hardly change when its weights are randomised: rank correlation {alike[-1]:.2f}")
     if named is not None and by_copies is not None and (named <= by_copies or chance > CHANCE_LIMIT):
         problems.append(
@@ -206,7 +208,10 @@ def _maps_alike(
 
 
 def _alike(one: Pixel, other: Pixel) -> float:
-    """Spearman's correlation of two maps; 0 where one of them is the same everywhere."""
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
-        return 0.0
+    """Spearman's correlation of two maps; 0 where one is the same everywhere, 1 where both are; NaN of no numbers."""
+    if not (np.isfinite(one).all() and np.isfinite(other).all()):
+        return float("nan")
+    flat = [np.ptp(each) == 0 for each in (one, other)]
+    if any(flat):
+        return float(all(flat))
     return float(spearmanr(one.ravel(), other.ravel()).statistic)
