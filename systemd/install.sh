@@ -291,8 +291,17 @@ install_all() {
     start_all
 }
 
+start_unit() { # start_unit start|restart UNIT: what `check` does not see, such as a newer version's results, is said here
+    if ! systemctl "$1" "$2"; then
+        unstarted="$unstarted $2"
+        say "$2 did not start. What it said last:" >&2
+        journalctl -u "$2" -n 10 -o cat --no-pager >&2 || true
+        return 1
+    fi
+}
+
 start_all() {
-    refused='' passed=''
+    refused='' passed='' unstarted=''
     for each in $stopped; do
         if [ "$each" != "$unit" ]; then
             bring_up "$each" || refused="$refused $each"
@@ -303,22 +312,22 @@ start_all() {
     fi
     systemctl daemon-reload # for the drop-ins
     for each in $stopped; do
-        case "$refused $unit " in *" $each "*) ;; *) systemctl start "$each" ;; esac
+        case "$refused $unit " in *" $each "*) ;; *) start_unit start "$each" || true ;; esac
     done
     if [ -n "$fresh" ]; then
         say "" "installed, not started: $settings is the example's."
         say "Next: edit it, then run this again; it tries the settings and starts $unit."
     elif [ -n "$passed" ]; then
         systemctl enable "$unit"
-        systemctl restart "$unit"
-        say "" "$unit is started. systemctl status $unit, journalctl -u $unit, sudo $link status -c $settings"
+        ! start_unit restart "$unit" ||
+            say "" "$unit is started. systemctl status $unit, journalctl -u $unit, sudo $link status -c $settings"
     fi
     stopped=
     if [ -n "$refused" ]; then
         say "left as they are, for their settings do not pass:$refused" >&2
         say "Mend what is said above, then run this again." >&2
-        exit 1
     fi
+    [ -z "$refused$unstarted" ] || exit 1
 }
 
 # ---- uninstall

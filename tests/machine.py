@@ -13,12 +13,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SYSTEMCTL = """#!/bin/sh
-# remembers what is asked of it, and which units are up
+# remembers what is asked of it, and which units are up; those in `broken` end at their start
 echo "$*" >>/run/systemd/asked
 for unit; do :; done # the last word
 case $1 in
     list-units) cat /run/systemd/up ;;
-    start | restart) grep -q "^$unit " /run/systemd/up || echo "$unit loaded active running" >>/run/systemd/up ;;
+    start | restart) ! grep -qsx "$unit" /run/systemd/broken || exit 1
+        grep -q "^$unit " /run/systemd/up || echo "$unit loaded active running" >>/run/systemd/up ;;
     stop | disable) grep -v "^$unit " /run/systemd/up >/run/systemd/still || true
         mv /run/systemd/still /run/systemd/up ;;
 esac

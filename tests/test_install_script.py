@@ -264,6 +264,19 @@ def test_its_whole_life(folder: Path) -> None:
     assert (asked[0], asked[-1]) == (f"stop {service}", f"restart {service}")
     assert {Path(name).name for name in machine.tree().keys() ^ before.keys()} == {"new.py", "old.py"}
 
+    # one that passes and ends at once all the same, as on results of a newer version
+    (folder / "bin" / "journalctl").write_text('#!/bin/sh\necho "which a newer hcs-daemon wrote, says $2"\n', "utf-8")
+    (folder / "bin" / "journalctl").chmod(0o755)
+    (folder / "run/systemd/broken").write_text(f"{service}\n", "utf-8")
+    ended = machine.run(*install)
+    assert ended.returncode == 1
+    assert f"{service} did not start. What it said last:" in ended.stderr
+    assert f"which a newer hcs-daemon wrote, says {service}" in ended.stderr
+    assert "is started" not in ended.stdout
+    (folder / "run/systemd/broken").unlink()
+    assert machine.run(*install).returncode == 0
+    machine.asked()
+
     # one that cannot be installed, for want of a network say: the one before is back, and runs
     (checkout / "hcs_daemon" / "newer.py").touch()
     good_bootstrap = (checkout / "bootstrap.py").read_text("utf-8")
