@@ -244,14 +244,14 @@ def page(asked: Plate, trials: Sequence[Trial], *, size: int, steps: int) -> tup
     rates = {trial.rate for trial in trials}
     rate = max(rates)
     alarms = share(np.concatenate([trial.unlike[trial.known] for trial in trials]))
-    error = float(np.mean([trial.calibration for trial in trials]))
+    errors = [trial.calibration for trial in trials]
     right, plain = (
         share(np.concatenate([getattr(trial, answer)[trial.known] for trial in trials]))
         for answer in ("right", "plain")
     )
     aims = {
         "every training under ten minutes": max(trial.training.wall_s for trial in trials) <= MOST_TRAINING_S,
-        f"calibration error at most {MOST_ECE:g}, the mean over the trainings": error <= MOST_ECE,
+        f"calibration error at most {MOST_ECE:g} in every training": max(errors) <= MOST_ECE,
         f"false alarms within {rate:g} (the interval reaches it)": alarms.interval[0] <= rate,
         f"{LEAST_FLAGGED:g} of the wells of each unseen phenotype flagged": all(
             share(trial.unlike[trial.new]).value >= LEAST_FLAGGED for trial in trials
@@ -292,7 +292,7 @@ By effect strength, over all trainings (the class changes at 0.25, where wells o
 | `process`, {len(asked.truth)} wells, no explanations, median | {_median([trial.processing for trial in trials])} |
 
 - Right: {right}; by mean intensities {plain}; naming `{CONTROL}` always {_always(asked, trials)}
-- Calibration error, mean of the trainings: {error:.3f}
+- Calibration error: {np.mean(errors):.3f} in the mean of the trainings, {max(errors):.3f} at most
 - Falsely unlike: {alarms}; stated rate {rate:g}
 - Hits among wells with an effect below 0.15, at the default probability: {_hits(asked, trials, 0.0, 0.15)}
 - Hits of the right class among known wells with an effect of 0.7 or more: {_hits(asked, trials, 0.7, 1.01)}

@@ -175,13 +175,21 @@ def _broken_files(results: Path, chain: Chain) -> Iterator[str]:
 
 def _broken_maps(results: Path, path: str) -> Iterator[str]:
     """The maps of a well, against the digest in its newest result, which the ledger vouches for."""
-    explanation = json.loads((results / path).read_bytes()).get("explanation") or {}
-    sha256 = explanation.get("maps_sha256")
+    sha256 = _maps_sha256((results / path).read_bytes())
     folder, _, name = path.rpartition("/wells/")
     place = f"{folder}/explanations/{name.removesuffix('.json')}.npz"
     problem = None if sha256 is None else _file_problem(results / place, sha256)
     if problem is not None:
         yield f"{place} {problem.replace('the ledger', 'its result')}"
+
+
+def _maps_sha256(result: bytes) -> str | None:
+    """As the result names it, of whatever version; one that is no result names none."""
+    try:
+        found = json.loads(result)["explanation"]["maps_sha256"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 _GONE = "is not there"
