@@ -49,6 +49,31 @@ def test_a_second_daemon_is_refused_by_name_and_let_in_once_the_first_was_killed
     ResultsLock(tmp_path).acquire()
 
 
+def test_the_holder_is_told_without_trying_the_lock_and_not_once_it_was_killed(tmp_path: Path) -> None:
+    lock, other = ResultsLock(tmp_path), ResultsLock(tmp_path)
+    assert other.holder() is None
+    lock.acquire()
+    own = other.holder()
+    assert own is not None
+    assert own.startswith(f"process {os.getpid()} on ")
+    lock.release()
+    assert other.holder() is None
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as killed:
+        assert killed.stdout is not None
+        pid = killed.stdout.readline().strip()
+        assert (other.holder() or "").startswith(f"process {pid} on ")
+        killed.communicate("\n", timeout=60)
+    if sys.platform != "win32":
+        assert other.holder() is None
+    pid_file = tmp_path / ".hcs-daemon.pid"
+    pid_file.write_text(f"process {pid} on another.example")
+    assert other.holder() == f"process {pid} on another.example"
+    pid_file.write_text("half a li")
+    assert other.holder() is None
+
+
 def test_a_folder_that_cannot_be_locked_is_said(tmp_path: Path) -> None:
     (tmp_path / ".hcs-daemon.lock").mkdir()
     with pytest.raises(FolderError) as refused:

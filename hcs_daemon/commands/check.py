@@ -27,11 +27,11 @@ from hcs_daemon.device.manifest import (
 from hcs_daemon.device.package import Package, load_package, run_selftest
 from hcs_daemon.device.randomisation import randomised_words
 from hcs_daemon.endpoints import Endpoints
-from hcs_daemon.errors import FolderError, HcsError, ResultsHeldError, SettingsError
+from hcs_daemon.errors import FolderError, HcsError, SettingsError
 from hcs_daemon.instruments import INSTRUMENTS
 from hcs_daemon.intake.arrival import is_network_folder
 from hcs_daemon.publish.lock import ResultsLock
-from hcs_daemon.publish.names import LOCK_NAME
+from hcs_daemon.publish.owner import other_owner
 from hcs_daemon.service import reader_count
 from hcs_daemon.telemetry import Telemetry, configure_logging
 from hcs_daemon.terminal import counted, say
@@ -72,16 +72,17 @@ def check_settings(config: Path) -> int:
     loaded = cache(lambda: load_package(package_folder(settings.model.package)))
     findings.note("device", lambda: _device(settings, loaded))
     findings.note("explain", lambda: _explain(settings, loaded))
-    findings.note("results", lambda: _results(settings))
+    running = ResultsLock(settings.results.directory).holder()
+    findings.note("results", lambda: _results(settings, running))
     findings.note("finished", lambda: _finished(settings))
-    if not any(isinstance(problem, ResultsHeldError) for problem in findings.problems):  # that one has the port
+    if running is None:  # else that one has the port
         findings.note("http", lambda: _http(settings))
-    return _conclude(findings.problems)
+    return _conclude(findings.problems, running)
 
 
-def _conclude(problems: list[HcsError]) -> int:
+def _conclude(problems: list[HcsError], running: str | None) -> int:
     if not problems:
-        say("ready: `hcs-daemon run` would start with this")
+        say(f"ready: `hcs-daemon run` would start with this{f', once {running} is stopped' if running else ''}")
         return 0
     sys.stdout.flush()
     for problem in problems:
@@ -232,14 +233,10 @@ def _explain(settings: Settings, loaded: Callable[[], Package]) -> str | list[st
     return lines if lacking is None else [*lines, lacking]
 
 
-def _results(settings: Settings) -> str:
+def _results(settings: Settings, running: str | None) -> list[str]:
     folder, wanted = settings.results.directory, settings.results.min_free_bytes
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     _check_writable(there)
-    if (folder / LOCK_NAME).exists():
-        lock = ResultsLock(folder)
-        lock.acquire()
-        lock.release()
     free = shutil.disk_usage(there).free
     if free < wanted:
         raise FolderError(
@@ -247,7 +244,15 @@ def _results(settings: Settings) -> str:
             f" {wanted / 1e9:.1f} GB",
             "free space, or lower results.min_free_bytes; `run` would wait",
         )
-    return f"{folder}{'' if there == folder else ', which it would make'}; {free / 1e9:.1f} GB free"
+    lines = [f"{folder}{'' if there == folder else ', which it would make'}; {free / 1e9:.1f} GB free"]
+    if running is not None:
+        lines.append(f"the service is running ({running}) and writes there; what it goes by, `hcs-daemon status` says")
+    owner = other_owner(folder)
+    if owner is not None:
+        lines.append(
+            f"tried with root's rights, and it is of {owner}; to try the service's: sudo -u {owner} hcs-daemon check …"
+        )
+    return lines
 
 
 def _finished(settings: Settings) -> str:

@@ -1,7 +1,9 @@
 """One daemon a results folder."""
 
 import os
+import re
 import socket
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -60,6 +62,16 @@ class ResultsLock:
                 self._pid.unlink(missing_ok=True)
             self._lock.release()
 
+    def holder(self) -> str | None:
+        """The process that has it, by what it wrote beside the lock; None where there is none, or it lives no more.
+
+        The lock is not tried: a daemon that starts just then must not find it taken.
+        """
+        with suppress(OSError, UnicodeError):
+            said = self._pid.read_text(encoding="utf-8").strip()
+            return said if _lives(said) else None
+        return None
+
     def _identity(self) -> tuple[int, int]:
         found = Path(self._lock.lock_file).stat()
         return found.st_dev, found.st_ino
@@ -68,3 +80,19 @@ class ResultsLock:
         with suppress(OSError):
             return self._pid.read_text(encoding="utf-8").strip() or "unknown process"
         return "unknown process"
+
+
+def _lives(said: str) -> bool:
+    """Whether a process that said so of itself is there; one of another computer is taken to be."""
+    match = re.fullmatch(r"process (\d+) on (.+)", said)
+    if match is None:
+        return False
+    if sys.platform == "win32" or match[2] != socket.gethostname():
+        return True
+    try:
+        os.kill(int(match[1]), 0)  # asks, and sends nothing
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
