@@ -258,7 +258,7 @@ _FAILED = {
     "change": "the references explain no change",
     "deletion": "deletion no better than random",
     "insertion": "insertion hardly better than deletion",
-    "randomisation": "the model knows no more than random weights",
+    "randomisation": "the model was not told from random weights",
 }
 
 
