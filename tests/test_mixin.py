@@ -159,11 +159,27 @@ def test_a_runbook_answers_the_four_questions_with_what_exists(name: str) -> Non
     assert re.findall(r"^## (.+)$", page, flags=re.MULTILINE) == QUESTIONS
     assert len(page.split()) > 120
     commands = get_command(app).commands  # type: ignore[attr-defined] # it is a group
-    used = set(re.findall(r"(?:^    |`)hcs-daemon ([a-z]+) ", page, flags=re.MULTILINE))
+    used = set(re.findall(r"/bin/hcs-daemon ([a-z]+) ", page, flags=re.MULTILINE))
     assert used <= commands.keys()
     assert set(re.findall(r"hcs_[a-z_]+[a-z]", page)) <= exposed() | HISTOGRAMS
     said = {word for word in re.findall(r"`([a-z]+\.[a-z_]+)`", page) if word.partition(".")[0] in PREFIXES}
     assert said <= {*Event, *known_keys(), *FILES}
+
+
+@pytest.mark.parametrize("page", sorted(RUNBOOKS.glob("*.md")), ids=lambda page: page.stem)
+def test_a_runbooks_commands_work_as_pasted_where_the_service_is_installed(page: Path) -> None:
+    """On its page a command names the installed settings, and asks as the user who may."""
+    text = page.read_text("utf-8")
+    assert re.findall(r"hcs-daemon [a-z]+ .*-c (?!/etc/hcs-daemon/\w+\.toml)\S+", text) == []
+    names = "|".join(get_command(app).commands)  # type: ignore[attr-defined] # it is a group
+    assert re.findall(rf"(?<!sudo -u hcs-daemon /usr/local/bin/)hcs-daemon (?:{names}) .*", text) == []
+    assert re.findall(r"journalctl -u (?!'hcs-daemon\*')\S+", text) == []
+    assert re.findall(r"^ +(?:journalctl|systemctl (?:stop|start|restart|reload)).*", text, flags=re.MULTILINE) == []
+    lines = [line.strip() for line in text.splitlines()]
+    for at, line in enumerate(lines):
+        if " process /" in line:
+            assert lines[at - 1] == "sudo systemctl stop hcs-daemon"
+            assert lines[at + 1] == "sudo systemctl start hcs-daemon"
 
 
 PREFIXES = {name.partition(".")[0] for name in (*Event, *known_keys())}
