@@ -24,6 +24,12 @@ class SettingsError(HcsError):
     exit_code = 2
 
 
+class NewerResultsError(HcsError):
+    """A newer version of the program wrote the results that the settings or the arguments name."""
+
+    exit_code = 2
+
+
 class LayoutError(HcsError):
     """A file that says what is in the wells is refused."""
 

@@ -184,8 +184,8 @@ def workshop(
     """Load the model and take the results folder; give both back at the end.
 
     live: an instrument delivers, so that what is seen is published before what is explained.
-    Channels that the model does not use are ignored from here on. Raises SettingsError, PackageError, FolderError or
-    ResultsHeldError.
+    Channels that the model does not use are ignored from here on. Raises SettingsError, PackageError, FolderError,
+    NewerResultsError or ResultsHeldError.
     """
     check_owner(settings.results.directory)
     notify(status("loading the model"))

@@ -17,7 +17,7 @@ from fakes import FakeDevice, make_settings, no_sleep
 from hcs_daemon.__main__ import main
 from hcs_daemon.config import known_keys
 from hcs_daemon.device.manifest import MANIFEST_NAME, package_folder, read_manifest
-from hcs_daemon.errors import FolderError, PackageError
+from hcs_daemon.errors import NewerResultsError, PackageError, SettingsError
 from hcs_daemon.publish.ledger import verify_ledger
 from hcs_daemon.publish.schemas import SCHEMAS, PlateFile, WellResult
 from hcs_daemon.service import process
@@ -181,23 +181,23 @@ def test_what_a_later_version_wrote_is_refused_by_name_and_left_as_it_is(file: s
     desk = finished_plate(tmp_path)
     make_later(desk.results, file)
     before = contents(desk.results)
-    with pytest.raises(FolderError) as refused:
+    with pytest.raises(NewerResultsError) as refused:
         desk.restart(tmp_path)
     assert f"hcs-daemon/{LATER[file]}/2, which a newer hcs-daemon wrote" in refused.value.message
     assert file.rpartition("/")[2] in refused.value.message
     assert refused.value.hint.startswith("upgrade hcs-daemon")
-    assert refused.value.exit_code == 4
+    assert refused.value.exit_code == SettingsError.exit_code == 2
     assert contents(desk.results) == before
 
 
-def test_the_program_ends_with_4_and_says_so_in_a_line(tmp_path: Path) -> None:
+def test_the_service_ends_with_2_so_that_it_stays_down_and_says_so_in_a_line(tmp_path: Path) -> None:
     place = make_place(tmp_path, SIMULATED_CHANNELS)
     desk = finished_plate(tmp_path)
     desk.results.rename(place.results)
     make_later(place.results, "P1/a1/wells/B03.json")
     before = contents(place.results)
     ended = run_program("run", "-c", place.config)
-    assert ended.returncode == 4
+    assert ended.returncode == 2
     what, hint = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
     assert what.startswith(f"{place.results}") or "B03.json is hcs-daemon/well-result/2" in what
     assert hint.startswith("upgrade hcs-daemon")
@@ -229,10 +229,10 @@ def test_the_manual_names_commands_and_settings_that_there_are(capsys: pytest.Ca
 def test_ledger_verify_and_trace_refuse_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     desk = finished_plate(tmp_path)
     make_later(desk.results, "P1/a1/wells/B03.json")
-    assert main(["trace", str(desk.results / "P1" / "a1" / "wells" / "B03.json")]) == 4
+    assert main(["trace", str(desk.results / "P1" / "a1" / "wells" / "B03.json")]) == 2
     assert "well-result/2" in capsys.readouterr().err
     make_later(desk.results, "ledger.jsonl")
-    assert main(["ledger", "verify", str(desk.results)]) == 4
+    assert main(["ledger", "verify", str(desk.results)]) == 2
     assert "line 1 of ledger.jsonl is hcs-daemon/ledger/2" in capsys.readouterr().err
 
 

@@ -74,7 +74,7 @@ class Chain:
 
 
 def read_chain(path: Path) -> Chain:
-    """Read a ledger; one that is not there is empty. Raises OSError, and FolderError where a newer version wrote it."""
+    """Read a ledger; one that is not there is empty. Raises OSError or NewerResultsError."""
     chain = Chain()
     try:
         *lines, chain.torn = path.read_bytes().split(b"\n")

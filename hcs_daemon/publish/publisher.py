@@ -133,7 +133,7 @@ class Publisher:
         """Make and take the results folder, and read what is there.
 
         Lines that a crash kept from the ledger are appended; a damaged result is moved into `revisions/` and counts as
-        not there. Raises FolderError, or ResultsHeldError naming the process that has the folder.
+        not there. Raises FolderError, NewerResultsError, or ResultsHeldError naming the process that has the folder.
         """
         try:
             make_folder(self._results)

@@ -36,7 +36,7 @@ class PlateFolder:
 
 
 def read_rejections(path: Path) -> dict[str, Rejection]:
-    """The newest line of every path; a torn or foreign one says nothing. Raises OSError, FolderError of a newer one."""
+    """The newest line of every path; a torn or foreign one says nothing. Raises OSError, NewerResultsError."""
     newest: dict[str, Rejection] = {}
     try:
         lines = path.read_bytes().split(b"\n")
@@ -59,7 +59,7 @@ def standing(rejections: dict[str, Rejection]) -> tuple[Rejection, ...]:
 def read_plate_folder(results: Path, folder: Path, ledger: Ledger) -> PlateFolder | None:
     """Read one acquisition's folder; None where nothing in it says whose it is.
 
-    Raises OSError, and FolderError where a newer version of the program wrote there.
+    Raises OSError, and NewerResultsError where a newer version of the program wrote there.
     """
     plate = _read_plate_file(folder / PLATE_NAME)
     rejections = read_rejections(folder / REJECTED_NAME)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from hcs_daemon.errors import FolderError
+from hcs_daemon.errors import NewerResultsError
 from hcs_daemon.versions import UPGRADE, newer, refusal
 from hcs_daemon.vocabulary import PlateState, Reason, Used, Verdict, WellStatus
 
@@ -32,14 +32,14 @@ class Document(BaseModel):
     def read(cls, data: bytes, where: object) -> Self:
         """From what any program up to this one wrote, or a later one whose version is the same: keys may be unknown.
 
-        where: which file, for people. Raises FolderError for a newer version, else ValidationError.
+        where: which file, for people. Raises NewerResultsError for a newer version, else ValidationError.
         """
         try:
             return cls.model_validate_json(data, extra="ignore")
         except ValidationError:
             own = cls.model_fields["schema_"].default
             if said := newer(data, own):
-                raise FolderError(f"{where} {refusal(said, own)}", UPGRADE) from None
+                raise NewerResultsError(f"{where} {refusal(said, own)}", UPGRADE) from None
             raise
 
     def line(self) -> bytes:
