@@ -117,9 +117,20 @@ def test_an_alert_has_a_rule_test_of_its_cause_and_of_its_silence(name: str) -> 
     assert any(not each["exp_alerts"] for each in asked)
 
 
-def test_there_is_a_rule_test_for_alerts_only_and_two_for_all_of_them() -> None:
+def test_a_normal_week_is_of_all_that_alerts_look_at_and_of_their_silence() -> None:
+    (test,) = yaml.safe_load((PROMETHEUS / "tests" / "normal_week.yaml").read_text("utf-8"))["tests"]
+    given = {metric_names(series["series"]).pop() for series in test["input_series"]}
+    asked = {name for alert in ALERTS.values() for name in metric_names(alert["expr"])}
+    asked |= {name for recorded in asked & RECORDED.keys() for name in metric_names(RECORDED[recorded])}
+    assert asked - RECORDED.keys() <= given
+    silence = test["promql_expr_test"][0]
+    assert 'ALERTS{alertstate="firing"}[8d]' in silence["expr"]
+    assert silence["exp_samples"] == []
+
+
+def test_there_is_a_rule_test_for_alerts_only_and_three_for_all_of_them() -> None:
     names = {path.stem for path in PROMETHEUS.glob("tests/*.yaml")}
-    assert names == ALERTS.keys() | {"healthy", "old_file"}
+    assert names == ALERTS.keys() | {"healthy", "normal_week", "old_file"}
     for name in ("healthy", "old_file"):
         document = yaml.safe_load((PROMETHEUS / "tests" / f"{name}.yaml").read_text("utf-8"))
         asked = {each["alertname"] for test in document["tests"] for each in test["alert_rule_test"]}
