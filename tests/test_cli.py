@@ -478,6 +478,7 @@ def test_check_by_root_says_whose_rights_it_did_not_try(door: Door, root_beside:
     said = door("check", "-c", root_beside.config())
     assert said.code == 0
     assert f"to try the service's: sudo -u {_owner(root_beside.results)} hcs-daemon check" in said.out
+    assert f"ready: `sudo -u {_owner(root_beside.results)} hcs-daemon run` would start" in said.out  # root's would not
 
 
 # ---- validate

@@ -77,12 +77,13 @@ def check_settings(config: Path) -> int:
     findings.note("finished", lambda: _finished(settings))
     if running is None:  # else that one has the port
         findings.note("http", lambda: _http(settings))
-    return _conclude(findings.problems, running)
+    owner = other_owner(settings.results.directory)
+    return _conclude(findings.problems, running, f"sudo -u {owner} " if owner else "")
 
 
-def _conclude(problems: list[HcsError], running: str | None) -> int:
+def _conclude(problems: list[HcsError], running: str | None, by: str) -> int:
     if not problems:
-        say(f"ready: `hcs-daemon run` would start with this{f', once {running} is stopped' if running else ''}")
+        say(f"ready: `{by}hcs-daemon run` would start with this{f', once {running} is stopped' if running else ''}")
         return 0
     sys.stdout.flush()
     for problem in problems:
