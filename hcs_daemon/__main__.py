@@ -129,7 +129,7 @@ def demo(
         Path, typer.Option(metavar="DIR", help="Where it works; what an earlier demo left there is replaced.")
     ] = Path("hcs-demo"),
 ) -> int:
-    """Tell the whole story on a simulated screen, in some two minutes."""
+    """Tell the whole story on a simulated screen, in some three minutes."""
     import time
 
     from hcs_daemon.demo.story import run_demo
