@@ -97,7 +97,7 @@ class Bench:
         """Well -> class, as the last `process` published it."""
         files = (self._folder / "results").glob(f"{PLATE}/*/wells/*.json")
         results = [json.loads(path.read_text("utf-8")) for path in files]
-        return {result["well"]: result["prediction"]["label"] for result in results}
+        return {result["well"]: result["prediction"]["nearest"] for result in results}
 
     def _settings(self, *, explained: bool) -> str:
         channels = ", ".join(f'{name} = "{number}"' for name, number in CHANNELS.items())
