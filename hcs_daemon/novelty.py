@@ -13,6 +13,7 @@ import math
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -164,13 +165,9 @@ def _place(wells: int, rate: float, confidence: float | None) -> int:
     if confidence is None:
         # the (n + 1)-th well is as likely to come at any place among the n: this one leaves the rate above it, at most
         return math.ceil(round((wells + 1) * (1 - rate), 9))
-    # as many may lie beyond as would at this rate be so few by chance too rarely to doubt it
-    beyond, chance = -1, 0.0
-    while True:
-        chance += math.comb(wells, beyond + 1) * rate ** (beyond + 1) * (1 - rate) ** (wells - beyond - 1)
-        if chance > 1 - confidence + 1e-12:
-            return wells - beyond
-        beyond += 1
+    # as many may lie beyond as would at this rate be so few by chance too rarely to doubt it (binomial)
+    each = (math.comb(wells, beyond) * rate**beyond * (1 - rate) ** (wells - beyond) for beyond in range(wells))
+    return wells + 1 - sum(chance <= 1 - confidence + 1e-12 for chance in accumulate(each))
 
 
 def shrunk_covariance(residuals: Matrix, degrees: int) -> Matrix:

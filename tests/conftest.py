@@ -1,13 +1,16 @@
 """What all tests share: the slow rows' switch, and the real images where they are."""
 
+import io
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from debian_tree import copy_project, make_tree, make_wheelhouse, need
+from hcs_daemon.telemetry import configure_logging
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch's threads spin else, while others hold the cores
 
@@ -22,6 +25,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """What is logged, one JSON object a line."""
+    stream = io.StringIO()
+    configure_logging("json", "info", stream)
+    yield stream
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

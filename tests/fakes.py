@@ -1,5 +1,7 @@
 """Stand-ins for what a test does not want to wait for: time, threads, the network. All else is the real thing."""
 
+import io
+import json
 import threading
 import time
 from collections import deque
@@ -318,3 +320,8 @@ class BrokenLookout(Lookout):
     def step(self, now: float) -> bool:  # noqa: ARG002 (a stage's form)
         """Fail."""
         raise ZeroDivisionError("in the scanner")
+
+
+def said(log: io.StringIO, event: str) -> list[dict[str, Any]]:
+    """The lines of this event, of what the fixture `log` caught."""
+    return [line for line in map(json.loads, log.getvalue().splitlines()) if line["event"] == event]

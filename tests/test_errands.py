@@ -5,7 +5,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,33 +12,20 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
-import structlog
 
-from fakes import Clock, make_settings, until
+from fakes import Clock, make_settings, said, until
 from hcs_daemon.config import load_settings
 from hcs_daemon.errands import HASTY_WAITS_S, SAID_BYTES, STOP_S, WAITS_S, Command, Errands, words_for
 from hcs_daemon.errors import SettingsError
 from hcs_daemon.plate import AcquisitionId
 from hcs_daemon.records import CommandEnded, FinishedPlate
-from hcs_daemon.telemetry import Telemetry, configure_logging, parse_metrics
+from hcs_daemon.telemetry import Telemetry, parse_metrics
 from hcs_daemon.vocabulary import CommandResult, PlateState, WellStatus
 from processes import SIMULATED_CHANNELS, make_place
 from wells import Desktop, closed_well, plate_news
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 PLATE = AcquisitionId("P1", "a1")
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    stream = io.StringIO()
-    configure_logging("json", "info", stream)
-    yield stream
-    structlog.reset_defaults()
-
-
-def said(log: io.StringIO, event: str) -> list[dict[str, Any]]:
-    return [line for line in map(json.loads, log.getvalue().splitlines()) if line["event"] == event]
 
 
 def python(code: str, *arguments: str) -> list[str]:

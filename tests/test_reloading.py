@@ -1,24 +1,21 @@
 """Settings read anew: whole or not at all, only live ones, each taken by its owner."""
 
 import io
-import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
-from fakes import Clock, make_settings
+from fakes import Clock, make_settings, said
 from hcs_daemon.config import Settings, known_keys, live_keys
 from hcs_daemon.device.batching import Batcher
 from hcs_daemon.errors import SettingsError
 from hcs_daemon.intake.arrival import Hints, Scanner
 from hcs_daemon.reloading import Reloading
 from hcs_daemon.service import Lookout
-from hcs_daemon.telemetry import Telemetry, configure_logging, parse_metrics
+from hcs_daemon.telemetry import Telemetry, parse_metrics
 from processes import SIMULATED_CHANNELS, Place, json_lines, make_place, running, stop, wait_until
 from watched_plates import P1, Watched
 from wells import Desktop, answered, closed_well, plate_news, predictions_of
@@ -42,18 +39,6 @@ CHANGED = {
     "log.level": "debug",
 }
 """Every live setting with another value than it has in the tests."""
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    stream = io.StringIO()
-    configure_logging("json", "info", stream)
-    yield stream
-    structlog.reset_defaults()
-
-
-def said(log: io.StringIO, event: str) -> list[dict[str, Any]]:
-    return [line for line in map(json.loads, log.getvalue().splitlines()) if line["event"] == event]
 
 
 def reloads(telemetry: Telemetry) -> dict[str, float]:

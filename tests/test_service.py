@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from fakes import (
     BrokenDevice,
@@ -26,6 +25,7 @@ from fakes import (
     SlowDevice,
     make_settings,
     no_sleep,
+    said,
     until,
 )
 from hcs_daemon import errands, service
@@ -38,17 +38,9 @@ from hcs_daemon.records import ExplainTask, SiteReturned
 from hcs_daemon.service import Daemon, Lookout, Patience, StageThread, more_time, process, workshop
 from hcs_daemon.simulate.instrument import simulate_plate
 from hcs_daemon.simulate.spoil import truncated
-from hcs_daemon.telemetry import Telemetry, configure_logging, parse_metrics
+from hcs_daemon.telemetry import Telemetry, parse_metrics
 
 HOST = "127.0.0.1"
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    stream = io.StringIO()
-    configure_logging("json", "info", stream)
-    yield stream
-    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -154,10 +146,6 @@ def statuses(folder: Path, plate: str = "P1") -> dict[str, str]:
     """Well -> status."""
     found = sorted((folder / "out" / plate).glob("*/wells/*.json"))
     return {path.stem: json.loads(path.read_bytes())["status"] for path in found}
-
-
-def said(log: io.StringIO, event: str) -> list[dict[str, Any]]:
-    return [line for line in map(json.loads, log.getvalue().splitlines()) if line["event"] == event]
 
 
 # ---- run

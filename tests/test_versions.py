@@ -4,12 +4,10 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from conftest import ROOT
@@ -22,7 +20,7 @@ from hcs_daemon.publish.ledger import verify_ledger
 from hcs_daemon.publish.schemas import SCHEMAS, PlateFile, WellResult
 from hcs_daemon.service import process
 from hcs_daemon.simulate.instrument import simulate_plate
-from hcs_daemon.telemetry import Telemetry, configure_logging
+from hcs_daemon.telemetry import Telemetry
 from hcs_daemon.versions import newer
 from hcs_daemon.vocabulary import PlateState, WellStatus
 from processes import SIMULATED_CHANNELS, make_place, run_program
@@ -31,14 +29,6 @@ from wells import Desktop, closed_well, lines, plate_news, rejection
 FIXTURES = ROOT / "tests" / "fixtures"
 VERSIONS = sorted(path.name for path in FIXTURES.iterdir() if path.is_dir())
 ACQUISITION = "2024-01-01T00_00_00-Measurement 1"
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    stream = io.StringIO()
-    configure_logging("json", "info", stream)
-    yield stream
-    structlog.reset_defaults()
 
 
 def copied(version: str, folder: Path) -> Path:
