@@ -30,7 +30,8 @@ _GRID_PIXELS = 128 * 128
 _CHANCE_BITS = 20
 """A common step is believed when chance makes it once in 2**20 planes."""
 _GAPS, _COMB = 8, 0.1
-_ROUGHER = 2.0
+_ROUGHER, _ORDER_PIXELS = 2.0, 256
+"""Rougher by so much than with its bytes exchanged; among fewer pixels chance alone makes a plane so now and then."""
 _WRAPPED, _HOT = 0.5, 0.001
 """What a smaller share than the second does is left to hot and dead pixels."""
 _FEWEST = 8
@@ -142,7 +143,9 @@ _DEPTH_HINT = "set expect.bit_depth to what the camera gives, or find out what c
 
 
 def _swapped(evidence: PlaneEvidence) -> Proof | None:
-    if evidence.byte_order is None or evidence.byte_order <= _ROUGHER or evidence.step % 256 == 0:
+    if evidence.pixels < _ORDER_PIXELS or evidence.byte_order is None or evidence.byte_order <= _ROUGHER:
+        return None
+    if evidence.step % 256 == 0:
         return None  # bytes of nothing but zeros look the same as a multiple of 256
     return Proof(
         "the bytes of each pixel are swapped: neighbours differ"
